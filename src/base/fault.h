@@ -1,0 +1,31 @@
+/*
+ * The fault seam: every I/O and communication call of zinf asks here first, so that tests can make the n-th one fail.
+ *
+ * ZINF_FAULT="op=write,n=37,err=EIO[,rank=1]": the 37th call of `write` on the rank (all ranks without `rank`) fails with EIO.
+ * `short=BYTES` instead of err cuts a transfer to so many bytes; `delay_us=N` without n delays every call; `kill=1` ends the process
+ * by SIGKILL at that call. Operations: open, read, write, fsync, rename, fallocate, unlink, gather, exchange, agree.
+ * Costs one load and a branch when the variable is not set.
+ */
+#ifndef ZINF_BASE_FAULT_H
+#define ZINF_BASE_FAULT_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Read ZINF_FAULT for this rank. Local. Unset: the seam stays closed. A string that cannot be read ends the run (exit 2). */
+void zinf_fault_init(int rank);
+
+/**
+ * Called before an operation; thread-safe.
+ * @param bytes  in/out, may be NULL: the length of the transfer; made smaller for a short one
+ * @return 0, or the errno the operation must fail with (the caller then does not carry it out)
+ */
+int zinf_fault(const char *operation, size_t *bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,136 @@
+/*
+ * A model as data: which parameters it has, in which order, and how they lie in flat blocks.
+ *
+ * The table is made from config.json and the family's description (families.c) alone; no weights are needed. It is equal on all
+ * ranks. Parameter names are those of the state dict of the transformers class with its head ("transformer.h.0.attn.c_attn.weight").
+ *
+ * Blocks, in this order: embedding row tiles, position row tiles (gpt2), layers 0 .. L-1, final norm, head row tiles (not when the head is
+ * tied: the head then reads the embedding's tiles). A row tile holds at most as many elements as the largest layer, so that no window
+ * needs to be larger than a layer. Inside a block, groups of parameters that are one matrix product (q, k, v; gate, up; their biases) lie
+ * behind each other without a gap; every group starts at a multiple of 64 elements; gaps are zero and stay zero.
+ */
+#ifndef ZINF_MODEL_MODEL_H
+#define ZINF_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/json.h"
+#include "base/status.h"
+#include "device/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum zinf_init { ZINF_INIT_ZERO, ZINF_INIT_ONE, ZINF_INIT_NORMAL };
+
+struct zinf_param {
+    char *name;       /* in the state dict, with the transformers prefix; owned */
+    int dim_count;    /* 1 or 2 */
+    int64_t shape[2];
+    int64_t count;    /* elements */
+    enum zinf_init init;
+    double init_std;
+    bool lookup_only; /* an embedding table that no matrix product reads: outside N' of the MFU formula */
+};
+
+/** A run of one parameter inside a block. */
+struct zinf_piece {
+    int param;
+    int64_t param_offset; /* first element within the parameter (row tiles: first_row * columns) */
+    int64_t block_offset; /* first element within the block */
+    int64_t count;
+};
+
+enum zinf_block_kind {
+    ZINF_BLOCK_EMBEDDING,
+    ZINF_BLOCK_POSITION,
+    ZINF_BLOCK_LAYER,
+    ZINF_BLOCK_FINAL_NORM,
+    ZINF_BLOCK_HEAD
+};
+
+struct zinf_block {
+    enum zinf_block_kind kind;
+    int layer;                    /* LAYER: its number; else -1 */
+    int64_t first_row, row_count; /* row tiles: EMBEDDING, POSITION, HEAD */
+    struct zinf_piece *pieces;    /* in order of block_offset; owned */
+    int piece_count;
+    int64_t element_count;        /* gaps between groups included, shard padding not */
+};
+
+/** Where the groups of a layer block begin, in elements; -1 = the family has none. Equal for all layers. */
+struct zinf_layer_offsets {
+    int64_t norm1_weight, norm1_bias;
+    int64_t qkv_weight, qkv_bias; /* Conv1D (C, (H + 2 Hkv) D) or Linear ((H + 2 Hkv) D, C), see `conv1d` */
+    int64_t out_weight, out_bias;
+    int64_t norm2_weight, norm2_bias;
+    int64_t up_weight, up_bias;   /* gated: gate then up, (2 F, C) */
+    int64_t down_weight, down_bias;
+};
+
+struct zinf_model {
+    const char *family;      /* "gpt2", "llama" */
+    struct zinf_json *config; /* config.json as read and merged; owned */
+    struct zinf_param *params;
+    int param_count;
+    struct zinf_block *blocks;
+    int block_count;
+    int first_layer_block, final_norm_block;
+    int first_head_block, head_block_count; /* tiles the head reads: the embedding's when tied */
+    int embedding_block_count;              /* tiles of the token embedding: blocks 0 .. n-1 */
+    int position_block_count;               /* behind them; 0 = rotary positions */
+    struct zinf_layer_offsets layer;
+
+    int64_t vocab, positions, hidden, layers, heads, kv_heads, head_size, features; /* features: MLP width F */
+    bool conv1d;     /* weights stored (in, out) */
+    bool rms_norm;   /* no mean, no bias */
+    bool gated;      /* MLP = down(f(gate) * up) */
+    bool tied;       /* head = embedding */
+    bool rotary;
+    enum zinf_activation activation;
+    double norm_epsilon;
+    double embedding_dropout, attention_dropout, residual_dropout;
+    double attention_scale_base; /* 1 / sqrt(head_size), or 1 */
+    bool attention_scale_by_layer; /* gpt2: also / (layer + 1) */
+    float *inverse_frequency;      /* (head_size / 2), rope_scaling applied; NULL without rotary; owned */
+    int64_t total_count;           /* elements of all parameters, tied once */
+    int64_t matmul_count;          /* N' of contract section 3 */
+};
+
+/**
+ * @param model   out; owned by the caller, zinf_model_free()
+ * @param config  the merged config.json (inline `zinf.model.config` wins key by key); copied
+ * @param source  file name for messages
+ * @return 0; ZINF_E_DATA: a feature that changes the mathematics and is not supported (names key and value), a value missing or out of range,
+ *         an unknown model_type (names the known ones)
+ * Spellings of transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters, dtype) are both read.
+ */
+int zinf_model_new(struct zinf_model **model, const struct zinf_json *config, const char *source,
+                   struct zinf_error *error);
+void zinf_model_free(struct zinf_model *model);
+
+/** Index of a parameter by name: the full name, or without its "transformer." / "model." prefix; -1 when there is none. */
+int zinf_model_find(const struct zinf_model *model, const char *name);
+
+/** Names that a weight file may hold besides parameters (buffers, the tied lm_head.weight) and that are left out. */
+bool zinf_model_ignores(const struct zinf_model *model, const char *name);
+
+/**
+ * Initial values of elements [offset, offset + count) of a parameter. Depends on seed, name and element number only.
+ * Distributions: transformers 5 `_init_weights` of the family (normal 0, initializer_range; gpt2's c_proj with / sqrt(2 layers); norms 1; biases 0).
+ */
+void zinf_model_init_values(const struct zinf_model *model, int param, uint64_t seed, int64_t offset,
+                            int64_t count, float *out);
+
+/** Model FLOP of forward and backward for one token: 6 N' + 12 L H Q S (PaLM, appendix B), recomputation not counted. */
+double zinf_model_flop_per_token(const struct zinf_model *model, int64_t sequence);
+
+/** 64-bit fingerprint of names, shapes and everything that changes the mathematics: "the same model" for resume. */
+uint64_t zinf_model_fingerprint(const struct zinf_model *model);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

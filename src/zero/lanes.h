@@ -1,0 +1,56 @@
+/*
+ * Lanes: the two threads of a rank that carry out a plan, and how one waits for the other.
+ *
+ * A plan gives each lane a list of operations in order; operation i of a lane may ask that other lanes have finished so many of theirs. Since
+ * each lane is in order, "everything before operation n of lane l" is one number, and waiting is a counter comparison.
+ *
+ * The compute lane is the caller's thread; the communication lane is the mover thread, which makes every data-path call of the communicator
+ * and sleeps when there is nothing to do (design section 4).
+ */
+#ifndef ZINF_ZERO_LANES_H
+#define ZINF_ZERO_LANES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "topology/comm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum zinf_lane { ZINF_LANE_COMPUTE, ZINF_LANE_COMM, ZINF_LANE_COUNT };
+
+struct zinf_lanes;
+
+/** What the mover calls for operation `index` of the communication lane; it returns when the operation is complete. */
+typedef void (*zinf_comm_operation_fn)(void *context, int64_t index);
+
+/**
+ * Start the mover thread. Local.
+ * @param watchdog_s  end the run (exit 1, one message naming rank and operation) when a lane waits longer; 0 = never
+ * @param describe    text of operation `index` of `lane` for that message
+ */
+int zinf_lanes_new(struct zinf_lanes **lanes, struct zinf_comm *comm, double watchdog_s,
+                   void (*describe)(void *context, enum zinf_lane lane, int64_t index, char *out,
+                                    size_t out_bytes),
+                   void *context);
+void zinf_lanes_free(struct zinf_lanes *lanes);
+
+/** Begin a plan: counters to zero; the mover carries out operations 0 .. count-1 of the communication lane. */
+void zinf_lanes_begin(struct zinf_lanes *lanes, int64_t comm_operation_count,
+                      zinf_comm_operation_fn operation, void *context);
+/** The calling lane has finished its next operation. */
+void zinf_lanes_done(struct zinf_lanes *lanes, enum zinf_lane lane);
+/** Block until `lane` has finished `count` operations. Returns the seconds waited. */
+double zinf_lanes_wait(struct zinf_lanes *lanes, enum zinf_lane lane, int64_t count);
+/** Wait until the mover has finished the whole plan; after it the communicator's control path may be used. */
+double zinf_lanes_end(struct zinf_lanes *lanes);
+
+/** For use inside an operation: move a request on until it is complete, napping between tests. */
+void zinf_lanes_complete(struct zinf_lanes *lanes, struct zinf_comm_request *request);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

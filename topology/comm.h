@@ -1,0 +1,77 @@
+/*
+ * A communicator: how the ranks of a job exchange bytes. One method table per backend (MPI now, NCCL later).
+ *
+ * Data path (all_gather, exchange, test): nonblocking, called by one thread at a time (the mover thread), in the same order on all
+ * ranks. Control path (the zinf_comm_* functions with blocking names): called while nothing is in flight on the data path.
+ *
+ * Failure: any error of the library ends the job at once with one message (rank, host, operation) through zinf_abort();
+ * a rank never leaves a sequence of collectives alone. So these calls return nothing.
+ */
+#ifndef ZINF_TOPOLOGY_COMM_H
+#define ZINF_TOPOLOGY_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct zinf_comm;
+
+/** A nonblocking operation in flight; storage is the caller's, zeroed before first use. */
+struct zinf_comm_request {
+    void *state; /* the backend's; NULL = done */
+};
+
+struct zinf_comm_ops {
+    const char *name;
+    /**
+     * In place: `buffer` holds size * shard_bytes bytes, rank r's shard at r * shard_bytes; on completion every shard is there.
+     * Cost per rank: sends and receives (p-1) * shard_bytes.
+     */
+    void (*all_gather)(struct zinf_comm *comm, void *buffer, size_t shard_bytes,
+                       struct zinf_comm_request *request);
+    /**
+     * All-to-all of equal parts: part q of `send` goes to rank q, part q of `receive` comes from rank q (own part is copied).
+     * Cost per rank: sends and receives (p-1) * part_bytes.
+     */
+    void (*exchange)(struct zinf_comm *comm, const void *send, void *receive, size_t part_bytes,
+                     struct zinf_comm_request *request);
+    /** Move things on; true when `request` is complete. */
+    bool (*test)(struct zinf_comm *comm, struct zinf_comm_request *request);
+    void (*barrier)(struct zinf_comm *comm);
+    /** all: size * bytes, in rank order. */
+    void (*gather_small)(struct zinf_comm *comm, const void *mine, size_t bytes, void *all);
+    void (*broadcast)(struct zinf_comm *comm, int root, void *buffer, size_t bytes);
+    /** Root 0 receives every rank's bytes: *all owned by the caller (NULL elsewhere), offsets[size + 1] into it. */
+    void (*gather_bytes)(struct zinf_comm *comm, const void *mine, size_t bytes, void **all,
+                         size_t *offsets);
+    void (*close)(struct zinf_comm *comm);
+};
+
+struct zinf_comm {
+    const struct zinf_comm_ops *ops;
+    int rank, size;
+    int local_rank, local_size; /* among the ranks that share this node's memory */
+    int64_t bytes_sent;         /* by all_gather, exchange and gather_small, counted where the transfer is posted */
+    void *state;
+};
+
+/* Control path. Collective over comm; the result is the same on all ranks. */
+
+/** The worst (smallest) status of all ranks. Every operation that can fail on one rank ends with this. */
+int zinf_comm_agree(struct zinf_comm *comm, int status);
+void zinf_comm_barrier(struct zinf_comm *comm);
+void zinf_comm_broadcast(struct zinf_comm *comm, int root, void *buffer, size_t bytes);
+void zinf_comm_gather_small(struct zinf_comm *comm, const void *mine, size_t bytes, void *all);
+void zinf_comm_gather_bytes(struct zinf_comm *comm, const void *mine, size_t bytes, void **all,
+                            size_t *offsets);
+/** Do all ranks hold the same value? */
+bool zinf_comm_same(struct zinf_comm *comm, uint64_t value);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,24 @@
+/*
+ * The MPI communicator and the life of MPI itself. Only comm_mpi.c, main.c and io/hdf5_file.c include this file.
+ */
+#ifndef ZINF_TOPOLOGY_COMM_MPI_H
+#define ZINF_TOPOLOGY_COMM_MPI_H
+
+#include "topology/comm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * Start MPI (MPI_THREAD_SERIALIZED) and open the communicator of all ranks. Collective over all ranks of the job.
+ * Installs the abort hook of status.h and MPI_ERRORS_RETURN with a check behind every call.
+ * @return 0 or ZINF_E_RUNTIME. Under srun with several tasks but without PMI every rank would be a job of its own: ZINF_E_USAGE
+ *         with a message that says which --mpi= to give.
+ */
+int zinf_comm_mpi_open(struct zinf_comm *comm, int *argc, char ***argv);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
