@@ -41,6 +41,9 @@ struct zinf_comm_ops {
                      struct zinf_comm_request *request);
     /** Move things on; true when `request` is complete. */
     bool (*test)(struct zinf_comm *comm, struct zinf_comm_request *request);
+    /** Optional. Which ranks `request` still waits for, e.g. "from rank 3, to rank 3", for the watchdog's message. */
+    void (*describe)(struct zinf_comm *comm, struct zinf_comm_request *request, char *out,
+                     size_t out_bytes);
     void (*barrier)(struct zinf_comm *comm);
     /** all: size * bytes, in rank order. */
     void (*gather_small)(struct zinf_comm *comm, const void *mine, size_t bytes, void *all);
@@ -56,6 +59,7 @@ struct zinf_comm {
     int rank, size;
     int local_rank, local_size; /* among the ranks that share this node's memory */
     int64_t bytes_sent;         /* by all_gather, exchange and gather_small, counted where the transfer is posted */
+    double watchdog_s;          /* end the run when a call of the control path waits longer; 0 = never (the start) */
     void *state;
 };
 

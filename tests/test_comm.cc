@@ -1,0 +1,255 @@
+/*
+ * The communicator over MPI, on any number of ranks; tests/test_comm.sh runs it on 1, 2, 3, 4
+ * and 7. Every rank runs every test, in the same order; nothing leaves a test early (EXPECT, not
+ * ASSERT), since a rank must not leave a collective alone.
+ */
+#include "topology/comm.h"
+#include "topology/comm_mpi.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+
+static struct zinf_comm comm;
+
+/* A byte that depends on who sends to whom, where it stands, and the round. */
+static unsigned char pattern(int from, int to, size_t at, int round)
+{
+    uint32_t x = static_cast<uint32_t>(from * 131 + to * 17 + round * 7 + 1);
+    x ^= static_cast<uint32_t>(at) * 2654435761u;
+    return static_cast<unsigned char>(x >> 13 ^ x >> 3);
+}
+
+static void finish(struct zinf_comm_request *request)
+{
+    while (!comm.ops->test(&comm, request))
+        zinf_clock_nap(20e-6);
+}
+
+static std::vector<unsigned char> shards_of_mine(size_t bytes, int round)
+{
+    std::vector<unsigned char> buffer(bytes * comm.size, 0xee);
+    for (size_t i = 0; i < bytes; i++)
+        buffer[comm.rank * bytes + i] = pattern(comm.rank, 0, i, round);
+    return buffer;
+}
+
+static long wrong_shards(const std::vector<unsigned char> &buffer, size_t bytes, int round)
+{
+    long wrong = 0;
+    for (int rank = 0; rank < comm.size; rank++)
+        for (size_t i = 0; i < bytes; i++)
+            wrong += buffer[rank * bytes + i] != pattern(rank, 0, i, round);
+    return wrong;
+}
+
+static std::vector<unsigned char> parts_of_mine(size_t bytes, int round)
+{
+    std::vector<unsigned char> buffer(bytes * comm.size);
+    for (int to = 0; to < comm.size; to++)
+        for (size_t i = 0; i < bytes; i++)
+            buffer[to * bytes + i] = pattern(comm.rank, to, i, round);
+    return buffer;
+}
+
+static long wrong_parts(const std::vector<unsigned char> &buffer, size_t bytes, int round)
+{
+    long wrong = 0;
+    for (int from = 0; from < comm.size; from++)
+        for (size_t i = 0; i < bytes; i++)
+            wrong += buffer[from * bytes + i] != pattern(from, comm.rank, i, round);
+    return wrong;
+}
+
+static const size_t odd_sizes[] = {0, 1, 3, 1023, 4096, 65537, 1000003};
+
+TEST(Comm, AllGatherBringsEveryShardToItsPlace)
+{
+    for (size_t bytes : odd_sizes) {
+        std::vector<unsigned char> buffer = shards_of_mine(bytes, 1);
+        struct zinf_comm_request request = {nullptr};
+        comm.ops->all_gather(&comm, buffer.data(), bytes, &request);
+        finish(&request);
+        EXPECT_EQ(nullptr, request.state);
+        EXPECT_EQ(0, wrong_shards(buffer, bytes, 1)) << bytes << " bytes";
+    }
+}
+
+TEST(Comm, ExchangeBringsPartQToRankQ)
+{
+    for (size_t bytes : odd_sizes) {
+        std::vector<unsigned char> send = parts_of_mine(bytes, 2), receive(bytes * comm.size, 0xee);
+        std::vector<unsigned char> before = send;
+        struct zinf_comm_request request = {nullptr};
+        comm.ops->exchange(&comm, send.data(), receive.data(), bytes, &request);
+        finish(&request);
+        EXPECT_EQ(0, wrong_parts(receive, bytes, 2)) << bytes << " bytes";
+        EXPECT_EQ(before, send);
+    }
+}
+
+TEST(Comm, AShardLongerThanOneMessageIsSplit)
+{
+    size_t bytes = 100003;
+    std::vector<unsigned char> buffer = shards_of_mine(bytes, 3), send = parts_of_mine(bytes, 3);
+    std::vector<unsigned char> receive(bytes * comm.size);
+    struct zinf_comm_request requests[2] = {{nullptr}, {nullptr}};
+    zinf_comm_mpi_set_piece(&comm, 999);
+    comm.ops->all_gather(&comm, buffer.data(), bytes, &requests[0]);
+    comm.ops->exchange(&comm, send.data(), receive.data(), bytes, &requests[1]);
+    finish(&requests[0]);
+    finish(&requests[1]);
+    EXPECT_EQ(0, wrong_shards(buffer, bytes, 3));
+    EXPECT_EQ(0, wrong_parts(receive, bytes, 3));
+    zinf_comm_mpi_set_piece(&comm, static_cast<size_t>(1) << 30);
+}
+
+TEST(Comm, ManyOperationsMayBeInFlight)
+{
+    enum { COUNT = 12 };
+    std::vector<unsigned char> gathered[COUNT], sent[COUNT], received[COUNT];
+    struct zinf_comm_request gathers[COUNT], exchanges[COUNT];
+    std::memset(gathers, 0, sizeof gathers);
+    std::memset(exchanges, 0, sizeof exchanges);
+    for (int i = 0; i < COUNT; i++) {
+        size_t bytes = static_cast<size_t>(100000 / (i + 1));
+        gathered[i] = shards_of_mine(bytes, i);
+        sent[i] = parts_of_mine(bytes, i);
+        received[i].resize(bytes * comm.size);
+        comm.ops->all_gather(&comm, gathered[i].data(), bytes, &gathers[i]);
+        comm.ops->exchange(&comm, sent[i].data(), received[i].data(), bytes, &exchanges[i]);
+    }
+    for (int i = COUNT - 1; i >= 0; i--) { /* completion may be asked for in any order */
+        size_t bytes = static_cast<size_t>(100000 / (i + 1));
+        finish(&exchanges[i]);
+        finish(&gathers[i]);
+        EXPECT_EQ(0, wrong_shards(gathered[i], bytes, i));
+        EXPECT_EQ(0, wrong_parts(received[i], bytes, i));
+    }
+}
+
+TEST(Comm, BytesSentCountsPayloadToOthersOnly)
+{
+    std::vector<unsigned char> buffer(1000 * comm.size), receive(1000 * comm.size);
+    struct zinf_comm_request request = {nullptr};
+    int64_t others = comm.size - 1, before = comm.bytes_sent;
+    comm.ops->all_gather(&comm, buffer.data(), 1000, &request);
+    EXPECT_EQ(before + others * 1000, comm.bytes_sent); /* where it is posted */
+    finish(&request);
+    comm.ops->exchange(&comm, buffer.data(), receive.data(), 777, &request);
+    finish(&request);
+    EXPECT_EQ(before + others * 1777, comm.bytes_sent);
+    zinf_comm_gather_small(&comm, buffer.data(), 8, receive.data());
+    EXPECT_EQ(before + others * 1785, comm.bytes_sent);
+    zinf_comm_barrier(&comm);
+    EXPECT_EQ(before + others * 1785, comm.bytes_sent);
+}
+
+TEST(Comm, GatherSmallIsInRankOrder)
+{
+    int mine[3] = {comm.rank, comm.rank * comm.rank, -comm.rank};
+    std::vector<int> all(3 * comm.size, -1);
+    zinf_comm_gather_small(&comm, mine, sizeof mine, all.data());
+    for (int rank = 0; rank < comm.size; rank++) {
+        EXPECT_EQ(rank, all[3 * rank]);
+        EXPECT_EQ(rank * rank, all[3 * rank + 1]);
+        EXPECT_EQ(-rank, all[3 * rank + 2]);
+    }
+}
+
+TEST(Comm, AgreeIsTheWorstStatusOnEveryRank)
+{
+    int last = comm.size - 1;
+    EXPECT_EQ(0, zinf_comm_agree(&comm, 0));
+    EXPECT_EQ(ZINF_E_DATA, zinf_comm_agree(&comm, comm.rank == last ? ZINF_E_DATA : 0));
+    int mine = comm.rank == 0 ? ZINF_E_CHECKPOINT : comm.rank == last ? ZINF_E_USAGE : 0;
+    EXPECT_EQ(ZINF_E_CHECKPOINT, zinf_comm_agree(&comm, mine));
+}
+
+TEST(Comm, SameSeesOneDifferentRank)
+{
+    EXPECT_TRUE(zinf_comm_same(&comm, 0x123456789abcdefull));
+    for (int odd = 0; odd < comm.size; odd++) {
+        uint64_t value = comm.rank == odd ? 0x8000000000000001ull : 1;
+        EXPECT_EQ(comm.size == 1, zinf_comm_same(&comm, value)) << "odd rank " << odd;
+    }
+}
+
+TEST(Comm, BroadcastComesFromAnyRoot)
+{
+    for (int root = 0; root < comm.size; root++) {
+        std::vector<unsigned char> buffer(70001);
+        for (size_t i = 0; comm.rank == root && i < buffer.size(); i++)
+            buffer[i] = pattern(root, 0, i, 5);
+        zinf_comm_mpi_set_piece(&comm, 4099);
+        zinf_comm_broadcast(&comm, root, buffer.data(), buffer.size());
+        zinf_comm_mpi_set_piece(&comm, static_cast<size_t>(1) << 30);
+        long wrong = 0;
+        for (size_t i = 0; i < buffer.size(); i++)
+            wrong += buffer[i] != pattern(root, 0, i, 5);
+        EXPECT_EQ(0, wrong) << "root " << root;
+    }
+}
+
+TEST(Comm, GatherBytesTakesDifferentLengthsAndSplitsLongOnes)
+{
+    size_t length = comm.rank % 3 == 1 ? 0 : 1000 + 5000 * static_cast<size_t>(comm.rank);
+    std::vector<unsigned char> mine(length);
+    std::vector<size_t> offsets(comm.size + 1, 12345);
+    void *all = &offsets;
+    int64_t before = comm.bytes_sent;
+    for (size_t i = 0; i < length; i++)
+        mine[i] = pattern(comm.rank, 9, i, 6);
+    zinf_comm_mpi_set_piece(&comm, 1000);
+    zinf_comm_gather_bytes(&comm, mine.data(), length, &all, offsets.data());
+    zinf_comm_mpi_set_piece(&comm, static_cast<size_t>(1) << 30);
+    EXPECT_EQ(before, comm.bytes_sent);
+    if (comm.rank) {
+        EXPECT_EQ(nullptr, all);
+        return;
+    }
+    EXPECT_EQ(0u, offsets[0]);
+    for (int rank = 0; rank < comm.size; rank++) {
+        size_t expected = rank % 3 == 1 ? 0 : 1000 + 5000 * static_cast<size_t>(rank);
+        const unsigned char *bytes = static_cast<unsigned char *>(all) + offsets[rank];
+        EXPECT_EQ(expected, offsets[rank + 1] - offsets[rank]);
+        long wrong = 0;
+        for (size_t i = 0; i < expected; i++)
+            wrong += bytes[i] != pattern(rank, 9, i, 6);
+        EXPECT_EQ(0, wrong) << "rank " << rank;
+    }
+    free(all);
+}
+
+TEST(Comm, KnowsItsNeighbours)
+{
+    EXPECT_GE(comm.local_rank, 0);
+    EXPECT_LT(comm.local_rank, comm.local_size);
+    EXPECT_EQ(comm.size, comm.local_size); /* tests run on one machine */
+    EXPECT_EQ(comm.rank, comm.local_rank);
+}
+
+int main(int argc, char **argv)
+{
+    int status = zinf_comm_mpi_open(&comm, &argc, &argv);
+    if (status)
+        return zinf_exit_code(status);
+    testing::InitGoogleTest(&argc, argv);
+    if (comm.rank) {
+        testing::TestEventListeners &listeners = testing::UnitTest::GetInstance()->listeners();
+        if (!getenv("ALL_RANKS"))
+            delete listeners.Release(listeners.default_result_printer());
+    }
+    int failed = RUN_ALL_TESTS();
+    if (failed)
+        fprintf(stderr, "rank %d of %d: failed (ALL_RANKS=1 shows every rank's output)\n",
+                comm.rank, comm.size);
+    failed = zinf_comm_agree(&comm, failed ? ZINF_E_RUNTIME : 0);
+    comm.ops->close(&comm);
+    return zinf_exit_code(failed);
+}

@@ -1,0 +1,60 @@
+/*
+ * The control path: what ranks agree on while nothing is in flight. See comm.h.
+ *
+ * Everything is built on gather_small, so that a backend need not know reductions and every rank
+ * computes the result from the same bytes in the same order.
+ */
+#include "topology/comm.h"
+
+#include "base/status.h"
+
+#include <stdlib.h>
+
+int zinf_comm_agree(struct zinf_comm *comm, int status)
+{
+    int32_t mine = status, worst = status;
+    if (comm->size == 1)
+        return status;
+    int32_t *all = zinf_alloc((size_t)comm->size * sizeof *all);
+    comm->ops->gather_small(comm, &mine, sizeof mine, all);
+    for (int rank = 0; rank < comm->size; rank++)
+        if (all[rank] < worst)
+            worst = all[rank];
+    free(all);
+    return worst;
+}
+
+bool zinf_comm_same(struct zinf_comm *comm, uint64_t value)
+{
+    bool same = true;
+    if (comm->size == 1)
+        return true;
+    uint64_t *all = zinf_alloc((size_t)comm->size * sizeof *all);
+    comm->ops->gather_small(comm, &value, sizeof value, all);
+    for (int rank = 0; rank < comm->size; rank++)
+        same = same && all[rank] == value;
+    free(all);
+    return same;
+}
+
+void zinf_comm_barrier(struct zinf_comm *comm)
+{
+    comm->ops->barrier(comm);
+}
+
+void zinf_comm_broadcast(struct zinf_comm *comm, int root, void *buffer, size_t bytes)
+{
+    ZINF_ASSERT(root >= 0 && root < comm->size);
+    comm->ops->broadcast(comm, root, buffer, bytes);
+}
+
+void zinf_comm_gather_small(struct zinf_comm *comm, const void *mine, size_t bytes, void *all)
+{
+    comm->ops->gather_small(comm, mine, bytes, all);
+}
+
+void zinf_comm_gather_bytes(struct zinf_comm *comm, const void *mine, size_t bytes, void **all,
+                            size_t *offsets)
+{
+    comm->ops->gather_bytes(comm, mine, bytes, all, offsets);
+}
