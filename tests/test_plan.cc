@@ -1,4 +1,5 @@
-// The plan of a step, replayed without carrying it out: every order in which two lanes may run must be right.
+// The plan of a step, replayed without carrying it out: every order in which two lanes may run must
+// be right.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -12,7 +13,8 @@
 namespace
 {
 
-// A model as the plan sees it: embedding tiles, positions, layers, final norm, head tiles (tied: the embedding's).
+// A model as the plan sees it: embedding tiles, positions, layers, final norm, head tiles (tied:
+// the embedding's).
 struct Shape {
     int tiles, positions, layers, heads;
     bool tied;
@@ -82,8 +84,8 @@ class Plan
     struct zinf_plan plan;
 };
 
-const Shape shapes[] = {{1, 1, 2, 0, true}, {6, 2, 5, 0, true}, {3, 0, 4, 3, false},
-                        {1, 0, 1, 1, false}};
+const Shape shapes[] = {
+    {1, 1, 2, 0, true}, {6, 2, 5, 0, true}, {3, 0, 4, 3, false}, {1, 0, 1, 1, false}};
 
 bool reads_weights(enum zinf_plan_kind kind)
 {
@@ -95,11 +97,13 @@ bool makes_gradient(enum zinf_plan_kind kind)
     return kind >= ZINF_PLAN_HEAD_BACKWARD && kind <= ZINF_PLAN_EMBEDDING_BACKWARD;
 }
 
-// Runs both lanes in a random legal order; a communication has a begin and an end, and anything may happen between.
+// Runs both lanes in a random legal order; a communication has a begin and an end, and anything may
+// happen between.
 class Replay
 {
   public:
-    Replay(const struct zinf_plan &p, unsigned seed) : plan(p), random(seed), window(8, -1), gradient(2, -1)
+    Replay(const struct zinf_plan &p, unsigned seed)
+        : plan(p), random(seed), window(8, -1), gradient(2, -1)
     {
     }
 
@@ -144,7 +148,8 @@ class Replay
     void communicate(const struct zinf_plan_operation &o)
     {
         if (o.kind == ZINF_PLAN_GATHER_WINDOW) {
-            // All uses of the old content must be behind us: the next operation that names this window must find the new block.
+            // All uses of the old content must be behind us: the next operation that names this
+            // window must find the new block.
             window[o.window] = o.block;
         }
         if (o.kind == ZINF_PLAN_REDUCE) {
@@ -156,10 +161,12 @@ class Replay
             if (o.last)
                 reduced.insert(o.block);
         }
-        if (o.kind == ZINF_PLAN_AGREE && plan.options.training)
+        if (o.kind == ZINF_PLAN_AGREE && plan.options.training) {
             EXPECT_EQ(reduced.size(), static_cast<size_t>(plan.options.model->block_count));
-        if (o.kind == ZINF_PLAN_GATHER_WEIGHTS)
+        }
+        if (o.kind == ZINF_PLAN_GATHER_WEIGHTS) {
             EXPECT_TRUE(updated.count(o.block));
+        }
     }
     const struct zinf_plan &plan;
     std::mt19937 random;
@@ -218,8 +225,9 @@ TEST(Plan, EveryBlockIsReducedAndUpdatedOnceAStep)
         }
 }
 
-// Bytes a rank sends, from the formulas of ZeRO (arXiv:1910.02054, section 7) with the listed differences: padding, the small agreements, tied
-// tables by their uses, and what stays in a window.
+// Bytes a rank sends, from the formulas of ZeRO (arXiv:1910.02054, section 7) with the listed
+// differences: padding, the small agreements, tied tables by their uses, and what stays in a
+// window.
 TEST(Plan, SendsWhatTheFormulasSay)
 {
     const int ranks = 4, micro = 3;
@@ -234,7 +242,8 @@ TEST(Plan, SendsWhatTheFormulasSay)
         int64_t once = 4 * n / ranks * (ranks - 1);
         EXPECT_EQ(p.plan.comm_bytes, (stage == 2 ? micro + 1 : 2) * once + scalars);
     }
-    Plan all(model, 3, ranks, micro, 0); // one window: nothing stays but what is used twice in a row
+    Plan all(model, 3, ranks, micro,
+             0); // one window: nothing stays but what is used twice in a row
     int64_t tables = 0, norm = 0, last = 0, heads = 0;
     for (int b = 0; b < model.model.block_count; b++) {
         int64_t padded = zinf_plan_padded_count(&all.plan, b);
@@ -280,8 +289,10 @@ TEST(Plan, PrefetchBucketZeroFetchesWhenNeeded)
         const struct zinf_plan_operation &o = p.plan.operations[ZINF_LANE_COMPUTE][i];
         for (int64_t c = 0; c < p.plan.count[ZINF_LANE_COMM]; c++) {
             const struct zinf_plan_operation &g = p.plan.operations[ZINF_LANE_COMM][c];
-            if (g.kind == ZINF_PLAN_GATHER_WINDOW && o.wait_other == c + 1 && reads_weights(o.kind))
+            if (g.kind == ZINF_PLAN_GATHER_WINDOW && o.wait_other == c + 1 &&
+                reads_weights(o.kind)) {
                 EXPECT_EQ(g.wait_other, i);
+            }
         }
     }
 }

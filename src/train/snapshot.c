@@ -1,6 +1,7 @@
 /*
- * From blocks and shards to named tensors and back. A block's shard is cut along its pieces; every piece is a run of one tensor, so a
- * tensor's slices on a rank are contiguous runs, and nothing is ever collected on one rank.
+ * From blocks and shards to named tensors and back. A block's shard is cut along its pieces; every
+ * piece is a run of one tensor, so a tensor's slices on a rank are contiguous runs, and nothing is
+ * ever collected on one rank.
  */
 #include "train/snapshot.h"
 
@@ -9,12 +10,12 @@
 
 enum { RUN_ATTRIBUTES = 14 };
 
-int zinf_optimizer_state_names(enum zinf_optimizer optimizer, double momentum,
-                               const char *names[2])
+int zinf_optimizer_state_names(enum zinf_optimizer optimizer, double momentum, const char *names[2])
 {
-    static const char *const first[] = {
-        [ZINF_ADAM] = "exp_avg", [ZINF_ADAGRAD] = "sum", [ZINF_LION] = "exp_avg",
-        [ZINF_SGD] = "momentum_buffer"};
+    static const char *const first[] = {[ZINF_ADAM] = "exp_avg",
+                                        [ZINF_ADAGRAD] = "sum",
+                                        [ZINF_LION] = "exp_avg",
+                                        [ZINF_SGD] = "momentum_buffer"};
     names[0] = first[optimizer];
     names[1] = optimizer == ZINF_ADAM ? "exp_avg_sq" : NULL;
     if (optimizer == ZINF_ADAM)
@@ -62,9 +63,9 @@ static void add_slices(const struct zinf_snapshot *snapshot, struct zinf_array *
             struct zinf_slice *slices =
                 zinf_realloc((struct zinf_slice *)array->slices,
                              (size_t)(array->slice_count + 1) * sizeof *slices);
-            slices[array->slice_count++] = (struct zinf_slice){
-                piece->param_offset + part.begin - piece->block_offset, part.end - part.begin,
-                values_at(zero, b, kind, part.begin)};
+            slices[array->slice_count++] =
+                (struct zinf_slice){piece->param_offset + part.begin - piece->block_offset,
+                                    part.end - part.begin, values_at(zero, b, kind, part.begin)};
             array->slices = slices;
         }
     }
@@ -120,15 +121,14 @@ int zinf_snapshot_save(const struct zinf_snapshot *snapshot, const struct zinf_r
     struct arrays arrays = make_arrays(snapshot, false);
     char *target = zinf_format("/model/%s", model->params[model->blocks[0].pieces[0].param].name);
     struct zinf_hard_link tied = {"/model/lm_head.weight", target};
-    const struct zinf_checkpoint checkpoint = {
-        .arrays = arrays.items,
-        .array_count = arrays.count,
-        .links = &tied,
-        .link_count = model->tied ? 1 : 0,
-        .attributes = attributes,
-        .attribute_count = attributes_of(state, attributes),
-        .texts = (struct zinf_text *)snapshot->texts,
-        .text_count = snapshot->text_count};
+    const struct zinf_checkpoint checkpoint = {.arrays = arrays.items,
+                                               .array_count = arrays.count,
+                                               .links = &tied,
+                                               .link_count = model->tied ? 1 : 0,
+                                               .attributes = attributes,
+                                               .attribute_count = attributes_of(state, attributes),
+                                               .texts = (struct zinf_text *)snapshot->texts,
+                                               .text_count = snapshot->text_count};
     int status = zinf_checkpoint_save(snapshot->zero->options.comm, path, &checkpoint);
     free(target);
     arrays_release(&arrays);
@@ -140,10 +140,20 @@ int zinf_snapshot_read_state(const struct zinf_checkpoint_file *file, struct zin
 {
     struct zinf_attribute attributes[RUN_ATTRIBUTES];
     struct zinf_run_state s = {0};
-    int64_t *const integers[RUN_ATTRIBUTES] = {
-        &s.step, &s.samples, &s.tokens, &s.epoch, &s.cursor, &s.seed, &s.optimizer_steps,
-        &s.skipped, &s.scheduler_iteration, NULL, NULL, &s.loss_scale_hysteresis,
-        &s.loss_scale_iteration, &s.loss_scale_last_overflow};
+    int64_t *const integers[RUN_ATTRIBUTES] = {&s.step,
+                                               &s.samples,
+                                               &s.tokens,
+                                               &s.epoch,
+                                               &s.cursor,
+                                               &s.seed,
+                                               &s.optimizer_steps,
+                                               &s.skipped,
+                                               &s.scheduler_iteration,
+                                               NULL,
+                                               NULL,
+                                               &s.loss_scale_hysteresis,
+                                               &s.loss_scale_iteration,
+                                               &s.loss_scale_last_overflow};
     int count = attributes_of(&s, attributes);
     for (int i = 0; i < count; i++) {
         int64_t integer;

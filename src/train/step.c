@@ -1,6 +1,7 @@
 /*
- * One step, read from top to bottom: zinf_step_run() walks the compute lane of the plan; each kind of operation has its function
- * below. Which weights are readable when, and when a gradient leaves, is the plan's affair (zero/plan.h).
+ * One step, read from top to bottom: zinf_step_run() walks the compute lane of the plan; each kind
+ * of operation has its function below. Which weights are readable when, and when a gradient leaves,
+ * is the plan's affair (zero/plan.h).
  */
 #include "train/step.h"
 
@@ -54,8 +55,8 @@ void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *op
     if (options->kept_layers < model->layers)
         shared = zinf_pool_take(pool, saved);
     for (int64_t i = 0; i < model->layers; i++)
-        step->saved[i] = i < model->layers - options->kept_layers ? shared
-                                                                   : zinf_pool_take(pool, saved);
+        step->saved[i] =
+            i < model->layers - options->kept_layers ? shared : zinf_pool_take(pool, saved);
     step->normalized = zinf_pool_take(pool, row);
     step->statistics = zinf_pool_take(pool, (size_t)rows * 2 * sizeof(float));
     step->loss.maximum = zinf_pool_take(pool, (size_t)rows * sizeof(float));
@@ -65,16 +66,16 @@ void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *op
     step->dx = zinf_pool_take(pool, row);
     step->cosine = model->rotary ? zinf_pool_take(pool, angles) : NULL;
     step->sine = model->rotary ? zinf_pool_take(pool, angles) : NULL;
-    step->pass = (struct zinf_pass){
-        .model = model,
-        .ops = options->zero->options.ops,
-        .dtype = dtype,
-        .sequence = options->sequence,
-        .cosine = step->cosine,
-        .sine = step->sine,
-        .dropout_key = options->dropout_key,
-        .scratch = zinf_pool_take(
-            pool, zinf_scratch_bytes(model, dtype, batch, options->sequence))};
+    step->pass =
+        (struct zinf_pass){.model = model,
+                           .ops = options->zero->options.ops,
+                           .dtype = dtype,
+                           .sequence = options->sequence,
+                           .cosine = step->cosine,
+                           .sine = step->sine,
+                           .dropout_key = options->dropout_key,
+                           .scratch = zinf_pool_take(
+                               pool, zinf_scratch_bytes(model, dtype, batch, options->sequence))};
     step->activation_bytes = pool->used_bytes - before;
     if (pool->base && model->rotary)
         zinf_rope_table(model, options->sequence, step->cosine, step->sine);
@@ -93,7 +94,8 @@ static const struct zinf_block *block_of(const struct walk *walk,
     return &walk->step->pass.model->blocks[operation->block];
 }
 
-/* Micro-batch j of rank r holds samples (j P + r) m ... of the global batch: contract, "What a batch is". */
+/* Micro-batch j of rank r holds samples (j P + r) m ... of the global batch: contract, "What a
+ * batch is". */
 static void begin_micro_batch(struct walk *walk, int micro)
 {
     struct zinf_step *step = walk->step;
@@ -103,8 +105,7 @@ static void begin_micro_batch(struct walk *walk, int micro)
         return;
     step->pass.inputs = walk->input->inputs + micro * tokens;
     step->pass.targets = walk->input->targets + micro * tokens;
-    step->pass.first_sample =
-        (uint32_t)((micro * o->zero->ranks + o->zero->rank) * (int)o->batch);
+    step->pass.first_sample = (uint32_t)((micro * o->zero->ranks + o->zero->rank) * (int)o->batch);
 }
 
 static void embedding_forward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -153,16 +154,17 @@ static void end_loss(struct walk *walk)
     walk->counted += (double)counted;
 }
 
-/* The loss is the mean over the counted tokens of all ranks. A gradient is made as P times its part of that mean and divided by P when
- * the ranks' parts are added, so that it has the size of a mean on every rank (fp16 needs that). */
+/* The loss is the mean over the counted tokens of all ranks. A gradient is made as P times its part
+ * of that mean and divided by P when the ranks' parts are added, so that it has the size of a mean
+ * on every rank (fp16 needs that). */
 static void head_backward(struct walk *walk, const struct zinf_plan_operation *operation,
                           const void *weights, void *gradient)
 {
     struct zinf_step *step = walk->step;
     const struct zinf_model *model = step->pass.model;
     bool first = operation->block == model->first_head_block + model->head_block_count - 1;
-    double scale = walk->input->loss_scale * step->options.zero->ranks /
-                   (double)walk->input->counted;
+    double scale =
+        walk->input->loss_scale * step->options.zero->ranks / (double)walk->input->counted;
     zinf_head_backward(&step->pass, block_of(walk, operation), weights, step->normalized,
                        &step->loss, (float)scale, first, step->dy, gradient);
 }
@@ -201,7 +203,8 @@ static void embedding_backward(struct walk *walk, const struct zinf_plan_operati
     zinf_embedding_backward(&step->pass, block_of(walk, operation), step->dx, gradient);
 }
 
-/* All ranks see the same sums, so all decide alike. Clipping as DeepSpeed: g / max(1, (norm + 1e-6) / limit). */
+/* All ranks see the same sums, so all decide alike. Clipping as DeepSpeed: g / max(1, (norm + 1e-6)
+ * / limit). */
 static void decide(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
@@ -279,8 +282,8 @@ static void trace(struct walk *walk, const struct zinf_plan_operation *operation
     else if (weights)
         param = nonfinite_param(walk, block_of(walk, operation), weights);
     if (param >= 0)
-        *found = (struct zinf_nonfinite){walk->index + 1, operation->micro, param,
-                                         operation->block, gradient != NULL};
+        *found = (struct zinf_nonfinite){walk->index + 1, operation->micro, param, operation->block,
+                                         gradient != NULL};
 }
 
 /* Forward and backward of one block, and where its time is counted. */
@@ -379,8 +382,7 @@ void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
                    struct zinf_step_result *result)
 {
     struct zinf_comm *comm = step->options.zero->options.comm;
-    struct walk walk = {
-        .step = step, .input = input, .plan = step->options.plan, .result = result};
+    struct walk walk = {.step = step, .input = input, .plan = step->options.plan, .result = result};
     int64_t sent = comm->bytes_sent;
     memset(result, 0, sizeof *result);
     step->pass.batch = step->options.batch;

@@ -18,15 +18,14 @@ static int for_each_run(struct zinf_zero *zero, run_fn visit, void *context)
         struct zinf_range owned = zinf_zero_owned(zero, b);
         for (int i = 0; i < model->blocks[b].piece_count; i++) {
             const struct zinf_piece *piece = &model->blocks[b].pieces[i];
-            struct zinf_range part =
-                zinf_range_intersect(owned, (struct zinf_range){piece->block_offset,
-                                                                piece->block_offset + piece->count});
+            struct zinf_range part = zinf_range_intersect(
+                owned,
+                (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
             if (part.begin == part.end)
                 continue;
-            int status = visit(context, piece->param,
-                               piece->param_offset + part.begin - piece->block_offset,
-                               part.end - part.begin,
-                               zero->blocks[b].master + (part.begin - owned.begin));
+            int status =
+                visit(context, piece->param, piece->param_offset + part.begin - piece->block_offset,
+                      part.end - part.begin, zero->blocks[b].master + (part.begin - owned.begin));
             if (status)
                 return status;
         }
@@ -83,10 +82,9 @@ static int check_shape(const struct zinf_param *param, const struct zinf_safeten
         return zinf_error_set(error, ZINF_E_DATA,
                               "%s: tensor %s has shape (%s), config.json says (%lld)", folder,
                               entry->name, found, (long long)param->shape[0]);
-    return zinf_error_set(error, ZINF_E_DATA,
-                          "%s: tensor %s has shape (%s), config.json says (%lld, %lld)", folder,
-                          entry->name, found, (long long)param->shape[0],
-                          (long long)param->shape[1]);
+    return zinf_error_set(
+        error, ZINF_E_DATA, "%s: tensor %s has shape (%s), config.json says (%lld, %lld)", folder,
+        entry->name, found, (long long)param->shape[0], (long long)param->shape[1]);
 }
 
 /* Which tensor of the file is which parameter; every parameter must be there, with its shape. */
@@ -123,8 +121,7 @@ int zinf_weights_load(struct zinf_zero *zero, const char *folder, struct zinf_er
 {
     struct zinf_safetensors file = {0};
     struct folder_source source = {zero->options.model, &file, NULL, error};
-    source.entries =
-        zinf_alloc((size_t)zero->options.model->param_count * sizeof *source.entries);
+    source.entries = zinf_alloc((size_t)zero->options.model->param_count * sizeof *source.entries);
     int status = zinf_safetensors_open(&file, folder, error);
     if (!status)
         status = match_tensors(&source, folder);

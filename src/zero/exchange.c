@@ -1,8 +1,9 @@
 /*
  * The communication lane: what the mover thread does for each operation of the plan.
  *
- * A gather is one all-gather of equal shards into a window. A reduction exchanges parts (all-to-all) and adds them in fp32 in the order of
- * ranks with our own code: MPI has no bf16, and a library's order of summation may change with placement, which would change results.
+ * A gather is one all-gather of equal shards into a window. A reduction exchanges parts
+ * (all-to-all) and adds them in fp32 in the order of ranks with our own code: MPI has no bf16, and
+ * a library's order of summation may change with placement, which would change results.
  */
 #include "zero/zero.h"
 
@@ -27,14 +28,15 @@ static int64_t shard_count(const struct zinf_zero *zero, int block)
 
 static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
-    size_t bytes = (size_t)shard_count(zero, operation->block) *
-                   zinf_dtype_bytes(zero->options.dtype);
+    size_t bytes =
+        (size_t)shard_count(zero, operation->block) * zinf_dtype_bytes(zero->options.dtype);
     char *window = zero->windows[operation->window];
     memcpy(window + (size_t)zero->rank * bytes, zero->blocks[operation->block].weights, bytes);
     all_gather(zero, window, bytes);
 }
 
-/* The gradient as it stands before the exchange, in the wire's type; in fp16 divided by the world now, so that no sum overflows. */
+/* The gradient as it stands before the exchange, in the wire's type; in fp16 divided by the world
+ * now, so that no sum overflows. */
 static void *prepare(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
     const struct zinf_zero_options *o = &zero->options;
@@ -93,8 +95,7 @@ static void agree(struct zinf_zero *zero)
 static void carry_out(void *context, int64_t index)
 {
     struct zinf_zero *zero = context;
-    const struct zinf_plan_operation *operation =
-        &zero->plan->operations[ZINF_LANE_COMM][index];
+    const struct zinf_plan_operation *operation = &zero->plan->operations[ZINF_LANE_COMM][index];
     zinf_lanes_wait(zero->lanes, ZINF_LANE_COMPUTE, operation->wait_other);
     switch (operation->kind) {
     case ZINF_PLAN_GATHER_WINDOW:
@@ -125,8 +126,7 @@ static void carry_out(void *context, int64_t index)
     }
 }
 
-static void describe(void *context, enum zinf_lane lane, int64_t index, char *out,
-                     size_t out_bytes)
+static void describe(void *context, enum zinf_lane lane, int64_t index, char *out, size_t out_bytes)
 {
     const struct zinf_zero *zero = context;
     zinf_plan_describe(zero->plan, lane, index, out, out_bytes);

@@ -28,7 +28,8 @@ void zinf_zero_accumulate(struct zinf_zero *zero, const struct zinf_plan_operati
                        o->model->blocks[operation->block].element_count, operation->first);
 }
 
-/* First element of the owned part within an array that holds the whole block, or 0 when the array holds the owned part only. */
+/* First element of the owned part within an array that holds the whole block, or 0 when the array
+ * holds the owned part only. */
 static int64_t owned_offset(const struct zinf_zero *zero, int block, bool sharded)
 {
     return sharded ? 0 : zinf_zero_owned(zero, block).begin;
@@ -49,9 +50,9 @@ void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_updat
     const struct zinf_zero_options *o = &zero->options;
     struct zinf_block_state *state = &zero->blocks[block];
     size_t gradient_bytes = zinf_dtype_bytes(o->accumulation_dtype);
-    const char *gradient = (const char *)state->accumulator +
-                           (size_t)owned_offset(zero, block, o->sharding.gradients) *
-                               gradient_bytes;
+    const char *gradient =
+        (const char *)state->accumulator +
+        (size_t)owned_offset(zero, block, o->sharding.gradients) * gradient_bytes;
     char *low = low_weights(zero, block);
     for (int i = 0; i < state->run_count; i++) {
         const struct zinf_run *run = &state->runs[i];

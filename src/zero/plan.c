@@ -11,7 +11,8 @@
 
 enum { GRADIENT_WINDOWS = 2, MAX_WINDOWS = 8 };
 
-/* A communication before the lane is ordered: ready = compute operations that must be finished before it may start. */
+/* A communication before the lane is ordered: ready = compute operations that must be finished
+ * before it may start. */
 struct pending {
     struct zinf_plan_operation operation;
     int64_t ready;
@@ -26,7 +27,8 @@ struct builder {
     int64_t capacity[ZINF_LANE_COUNT], pending_capacity;
     bool *touched; /* (blocks) has a gradient of this step been added already? */
     int gradient_next;
-    int64_t *gradient_busy; /* (gradient windows) number of the REDUCE in `pending` that empties it, -1 = none */
+    int64_t *gradient_busy; /* (gradient windows) number of the REDUCE in `pending` that empties it,
+                               -1 = none */
 };
 
 struct zinf_sharding zinf_sharding_of_stage(int stage)
@@ -57,9 +59,9 @@ static int64_t compute(struct builder *b, enum zinf_plan_kind kind, int block, i
     int64_t index = plan->count[ZINF_LANE_COMPUTE]++;
     if (index == b->capacity[ZINF_LANE_COMPUTE]) {
         b->capacity[ZINF_LANE_COMPUTE] = 2 * index + 64;
-        plan->operations[ZINF_LANE_COMPUTE] = zinf_realloc(
-            plan->operations[ZINF_LANE_COMPUTE],
-            (size_t)b->capacity[ZINF_LANE_COMPUTE] * sizeof *plan->operations[0]);
+        plan->operations[ZINF_LANE_COMPUTE] =
+            zinf_realloc(plan->operations[ZINF_LANE_COMPUTE],
+                         (size_t)b->capacity[ZINF_LANE_COMPUTE] * sizeof *plan->operations[0]);
     }
     plan->operations[ZINF_LANE_COMPUTE][index] = (struct zinf_plan_operation){
         .kind = kind, .block = block, .micro = micro, .window = -1, .gradient = -1};
@@ -71,8 +73,7 @@ static int64_t communicate(struct builder *b, enum zinf_plan_kind kind, int bloc
     int64_t index = b->pending_count++;
     if (index == b->pending_capacity) {
         b->pending_capacity = 2 * index + 64;
-        b->pending =
-            zinf_realloc(b->pending, (size_t)b->pending_capacity * sizeof *b->pending);
+        b->pending = zinf_realloc(b->pending, (size_t)b->pending_capacity * sizeof *b->pending);
     }
     b->pending[index] = (struct pending){
         .operation = {.kind = kind, .block = block, .micro = -1, .window = -1, .gradient = -1},
@@ -80,6 +81,13 @@ static int64_t communicate(struct builder *b, enum zinf_plan_kind kind, int bloc
         .user = -1,
         .order = index};
     return index;
+}
+
+/* The only reduction of a block that is accumulated locally. */
+static void reduce_accumulator(struct builder *b, int block, int64_t ready)
+{
+    int64_t reduce = communicate(b, ZINF_PLAN_REDUCE, block, ready);
+    b->pending[reduce].operation.last = true;
 }
 
 /* The compute operation `user` may not start before communication `pending` is finished. */
@@ -94,8 +102,8 @@ static struct zinf_plan_operation *at(struct builder *b, int64_t index)
     return &b->plan->operations[ZINF_LANE_COMPUTE][index];
 }
 
-/* A backward operation of `block`: where its gradient goes and what happens to it there. last_use: no other gradient of this block follows
- * in the same micro-batch (a tied table has two). */
+/* A backward operation of `block`: where its gradient goes and what happens to it there. last_use:
+ * no other gradient of this block follows in the same micro-batch (a tied table has two). */
 static void backward(struct builder *b, enum zinf_plan_kind kind, int block, int micro,
                      bool last_use)
 {
@@ -107,7 +115,7 @@ static void backward(struct builder *b, enum zinf_plan_kind kind, int block, int
     at(b, index)->first = first;
     if (!o->sharding.gradients && first && o->accumulation_dtype == o->dtype) {
         if (last)
-            b->pending[communicate(b, ZINF_PLAN_REDUCE, block, index + 1)].operation.last = true;
+            reduce_accumulator(b, block, index + 1);
         return;
     }
     int window = b->gradient_next;
@@ -120,7 +128,7 @@ static void backward(struct builder *b, enum zinf_plan_kind kind, int block, int
         at(b, add)->gradient = window;
         at(b, add)->first = first;
         if (last)
-            b->pending[communicate(b, ZINF_PLAN_REDUCE, block, add + 1)].operation.last = true;
+            reduce_accumulator(b, block, add + 1);
         return;
     }
     int64_t reduce = communicate(b, ZINF_PLAN_REDUCE, block, index + 1);
@@ -142,7 +150,8 @@ static void forward_pass(struct builder *b, int micro)
         compute(b, ZINF_PLAN_LAYER_FORWARD, model->first_layer_block + i, micro);
     compute(b, ZINF_PLAN_NORM_FORWARD, model->final_norm_block, micro);
     for (int i = 0; i < model->head_block_count; i++)
-        at(b, compute(b, ZINF_PLAN_HEAD_FORWARD, model->first_head_block + i, micro))->first = i == 0;
+        at(b, compute(b, ZINF_PLAN_HEAD_FORWARD, model->first_head_block + i, micro))->first =
+            i == 0;
     compute(b, ZINF_PLAN_LOSS, -1, micro);
 }
 
@@ -182,8 +191,9 @@ static void update_phase(struct builder *b)
 
 /* What the choice of windows needs to know of the compute lane, worked out once. */
 struct uses {
-    int64_t *next;     /* (operations) the next use of the same block's weights; count = never */
-    int64_t *elements; /* (operations + 1) sum of the weights that operations before this one read */
+    int64_t *next; /* (operations) the next use of the same block's weights; count = never */
+    int64_t
+        *elements; /* (operations + 1) sum of the weights that operations before this one read */
 };
 
 static void find_uses(const struct zinf_plan *plan, struct uses *uses)
@@ -217,7 +227,8 @@ struct window {
     int64_t last_use; /* compute operation */
 };
 
-/* The window to give up: empty, else the content needed farthest in the future, else the longest unused. */
+/* The window to give up: empty, else the content needed farthest in the future, else the longest
+ * unused. */
 static int victim(const struct zinf_plan *plan, const struct uses *uses,
                   const struct window *windows)
 {
@@ -236,12 +247,13 @@ static int victim(const struct zinf_plan *plan, const struct uses *uses,
     return best;
 }
 
-/* First moment (compute operations finished) at which the prefetch bucket lets the fetch for a use at `index` start. */
+/* First moment (compute operations finished) at which the prefetch bucket lets the fetch for a use
+ * at `index` start. */
 static int64_t prefetch_begin(const struct zinf_plan *plan, const struct uses *uses, int64_t index)
 {
     int64_t begin = index;
-    while (begin > 0 && uses->elements[index] - uses->elements[begin - 1] <=
-                            plan->options.prefetch_elements)
+    while (begin > 0 &&
+           uses->elements[index] - uses->elements[begin - 1] <= plan->options.prefetch_elements)
         begin--;
     return begin;
 }
@@ -261,9 +273,9 @@ static void assign_windows(struct builder *b)
         int w = 0;
         while (w < plan->window_count && windows[w].block != operation->block)
             w++;
-        bool kept = w < plan->window_count &&
-                    uses.elements[i] - uses.elements[windows[w].last_use + 1] <=
-                        plan->options.max_reuse_elements;
+        bool kept =
+            w < plan->window_count && uses.elements[i] - uses.elements[windows[w].last_use + 1] <=
+                                          plan->options.max_reuse_elements;
         if (!kept) {
             if (w == plan->window_count)
                 w = victim(plan, &uses, windows);
@@ -281,7 +293,8 @@ static void assign_windows(struct builder *b)
     free(uses.elements);
 }
 
-/* By readiness; a gather that compute will wait for goes before a reduction, then in order of need. */
+/* By readiness; a gather that compute will wait for goes before a reduction, then in order of need.
+ */
 static int by_readiness(const void *left, const void *right)
 {
     const struct pending *a = left, *b = right;
@@ -347,8 +360,8 @@ static void sum_up(struct zinf_plan *plan)
     for (int lane = 0; lane < ZINF_LANE_COUNT; lane++)
         for (int64_t i = 0; i < plan->count[lane]; i++) {
             const struct zinf_plan_operation *o = &plan->operations[lane][i];
-            const int64_t words[] = {o->kind,  o->block, o->micro,     o->window, o->gradient,
-                                     o->first, o->last,  o->wait_other};
+            const int64_t words[] = {o->kind,     o->block, o->micro, o->window,
+                                     o->gradient, o->first, o->last,  o->wait_other};
             for (size_t w = 0; w < sizeof words / sizeof *words; w++)
                 hash = mix(hash, words[w]);
             plan->comm_bytes += operation_bytes(plan, o);
@@ -356,7 +369,8 @@ static void sum_up(struct zinf_plan *plan)
     plan->checksum = mix(mix(hash, plan->comm_bytes), plan->window_elements);
 }
 
-/* Windows: one in use, and as many as the prefetch bucket can fill, within the limit on live parameters. */
+/* Windows: one in use, and as many as the prefetch bucket can fill, within the limit on live
+ * parameters. */
 static int count_windows(const struct zinf_plan *plan)
 {
     const struct zinf_plan_options *o = &plan->options;
@@ -425,12 +439,24 @@ static void block_name(const struct zinf_model *model, int block, char *out, siz
 void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index, char *out,
                         size_t out_bytes)
 {
-    static const char *const verb[] = {
-        "look up",         "forward",         "forward",          "forward",
-        "loss",            "backward",        "backward",         "backward",
-        "backward",        "accumulate",      "decide",           "update",
-        "all-gather",      "all-gather new",  "all-gather gradient of", "reduce-scatter",
-        "agree on the norm", "report"};
+    static const char *const verb[] = {"look up",
+                                       "forward",
+                                       "forward",
+                                       "forward",
+                                       "loss",
+                                       "backward",
+                                       "backward",
+                                       "backward",
+                                       "backward",
+                                       "accumulate",
+                                       "decide",
+                                       "update",
+                                       "all-gather",
+                                       "all-gather new",
+                                       "all-gather gradient of",
+                                       "reduce-scatter",
+                                       "agree on the norm",
+                                       "report"};
     char name[96] = "";
     if (index < 0 || index >= plan->count[lane]) {
         snprintf(out, out_bytes, "end of the plan");

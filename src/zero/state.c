@@ -26,7 +26,8 @@ struct zinf_range zinf_zero_owned(const struct zinf_zero *zero, int block)
     return (struct zinf_range){zero->rank * shard, (zero->rank + 1) * shard};
 }
 
-/* Pieces of the owned part, joined where they follow each other and are treated alike; gaps join what stands before them. */
+/* Pieces of the owned part, joined where they follow each other and are treated alike; gaps join
+ * what stands before them. */
 static void find_runs(struct zinf_zero *zero, int block)
 {
     const struct zinf_block *b = &zero->options.model->blocks[block];
@@ -57,8 +58,8 @@ static void lay_out_block(struct zinf_zero *zero, int block, struct zinf_pool *p
     struct zinf_range owned = zinf_zero_owned(zero, block);
     size_t owned_bytes = (size_t)(owned.end - owned.begin) * sizeof(float);
     size_t weights = (size_t)(o->sharding.parameters ? shard : padded) * zinf_dtype_bytes(o->dtype);
-    size_t gradients = (size_t)(o->sharding.gradients ? shard : padded) *
-                       zinf_dtype_bytes(o->accumulation_dtype);
+    size_t gradients =
+        (size_t)(o->sharding.gradients ? shard : padded) * zinf_dtype_bytes(o->accumulation_dtype);
     zero->bytes.weights += weights;
     zero->bytes.gradients += gradients;
     zero->bytes.optimizer += (size_t)o->moment_count * owned_bytes;
@@ -105,8 +106,7 @@ void zinf_zero_layout(struct zinf_zero *zero, const struct zinf_zero_options *op
     zero->bytes = (struct zinf_zero_bytes){0};
     if (!zero->blocks) {
         size_t ranks = (size_t)zero->ranks;
-        zero->blocks =
-            zinf_alloc((size_t)options->model->block_count * sizeof *zero->blocks);
+        zero->blocks = zinf_alloc((size_t)options->model->block_count * sizeof *zero->blocks);
         zero->agree_all = zinf_alloc(ranks * sizeof zero->agree);
         zero->report_all = zinf_alloc(ranks * sizeof zero->report);
         for (int i = 0; i < options->model->block_count; i++)
