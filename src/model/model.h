@@ -95,6 +95,7 @@ struct zinf_model {
     double attention_scale_base; /* 1 / sqrt(head_size), or 1 */
     bool attention_scale_by_layer; /* gpt2: also / (layer + 1) */
     float *inverse_frequency;      /* (head_size / 2), rope_scaling applied; NULL without rotary; owned */
+    int64_t padding_row;           /* row of the embedding that starts at 0 and gets no gradient as an input (torch: padding_idx); -1 = none */
     int64_t total_count;           /* elements of all parameters, tied once */
     int64_t matmul_count;          /* N' of contract section 3 */
 };

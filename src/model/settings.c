@@ -1,0 +1,321 @@
+/*
+ * config.json -> the plain fields of struct zinf_model, by the family's tables. Every value is
+ * checked here, once: what the rest of zinf sees is in range and computable. Refused by name is
+ * what would change the mathematics; unknown keys are left alone, as transformers does, since
+ * folders carry many that concern generation or other heads.
+ *
+ * Messages name key and value, not a line: the object is merged from a folder's file and the inline
+ * object of ds.json.
+ */
+#include "model/families.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The first failure sticks in `status`; later reads do nothing then, so that callers read as a
+ * list. */
+struct reader {
+    struct zinf_model *model;
+    const struct zinf_json *config;
+    const char *source;
+    struct zinf_error *error;
+    int status;
+};
+
+static void fail(struct reader *reader, const char *key, const struct zinf_json *value,
+                 const char *right)
+{
+    if (reader->status)
+        return;
+    char *text = value ? zinf_json_print(value, -1) : zinf_strdup("missing");
+    reader->status = zinf_error_set(reader->error, ZINF_E_DATA, "%s: \"%s\" is %.200s; %s",
+                                    reader->source, key, text, right);
+    free(text);
+}
+
+/* NULL for absent and null: both mean the default, in transformers too. */
+static const struct zinf_json *lookup(const struct zinf_json *object, const char *key)
+{
+    const struct zinf_json *value = key ? zinf_json_get(object, key) : NULL;
+    return value && value->type != ZINF_JSON_NULL ? value : NULL;
+}
+
+static void read_integer(struct reader *reader, const struct zinf_family_integer *field)
+{
+    int64_t *to = (int64_t *)((char *)reader->model + field->offset);
+    const struct zinf_json *value = lookup(reader->config, field->key);
+    const struct zinf_json *alias = lookup(reader->config, field->alias);
+    const char *key = value ? field->key : field->alias;
+    char right[128];
+    snprintf(right, sizeof(right), "it must be an integer from 1 to %lld",
+             (long long)field->maximum);
+    if (value && alias && value->integer != alias->integer) {
+        snprintf(right, sizeof(right), "\"%s\" is another name of it and says something else",
+                 field->alias);
+        fail(reader, field->key, value, right);
+        return;
+    }
+    value = value ? value : alias;
+    if (!value)
+        *to = field->otherwise;
+    else if (value->type != ZINF_JSON_INTEGER || value->integer < 1 ||
+             value->integer > field->maximum)
+        fail(reader, key, value, right);
+    else
+        *to = value->integer;
+}
+
+static void read_number(struct reader *reader, const struct zinf_json *object,
+                        const struct zinf_family_number *field, double *to)
+{
+    const struct zinf_json *value = lookup(object, field->key);
+    if (!value) {
+        *to = field->otherwise;
+        return;
+    }
+    bool number = value->type == ZINF_JSON_INTEGER || value->type == ZINF_JSON_NUMBER;
+    if (number && value->number >= field->minimum && value->number < field->below) {
+        *to = value->number;
+        return;
+    }
+    char right[128];
+    snprintf(right, sizeof(right), "it must be a number, at least %g and below %g", field->minimum,
+             field->below);
+    fail(reader, field->key, value, right);
+}
+
+static void read_switch(struct reader *reader, const char *key, bool otherwise, bool *to)
+{
+    const struct zinf_json *value = lookup(reader->config, key);
+    if (value && value->type != ZINF_JSON_BOOL)
+        fail(reader, key, value, "it must be true or false");
+    else
+        *to = value ? value->boolean : otherwise;
+}
+
+static void check_refusal(struct reader *reader, const struct zinf_family_refusal *refusal)
+{
+    const struct zinf_json *value = lookup(reader->config, refusal->key);
+    if (!value)
+        return;
+    bool number = value->type == ZINF_JSON_INTEGER || value->type == ZINF_JSON_NUMBER;
+    bool container = value->type == ZINF_JSON_OBJECT || value->type == ZINF_JSON_ARRAY;
+    if (refusal->only == ZINF_ONLY_FALSE && !(value->type == ZINF_JSON_BOOL && !value->boolean))
+        fail(reader, refusal->key, value, "zinf computes models with false only");
+    if (refusal->only == ZINF_ONLY_ONE && !(number && value->number == 1))
+        fail(reader, refusal->key, value, "zinf computes models with 1 only");
+    if (refusal->only == ZINF_ONLY_EMPTY && !(container && value->count == 0))
+        fail(reader, refusal->key, value, "zinf computes models without it only");
+}
+
+/*
+ * Names of transformers' ACT2FN. gelu_fast and quick_gelu are other functions, or the same with
+ * other constants: refused, since the results would differ from what the folder's authors trained.
+ */
+static void read_activation(struct reader *reader, const struct zinf_family *family)
+{
+    static const struct {
+        const char *name;
+        enum zinf_activation kind;
+    } kinds[] = {{"gelu_new", ZINF_GELU_TANH}, {"gelu_pytorch_tanh", ZINF_GELU_TANH},
+                 {"gelu", ZINF_GELU_ERF},      {"relu", ZINF_RELU},
+                 {"silu", ZINF_SILU},          {"swish", ZINF_SILU}};
+    const struct zinf_json *value = lookup(reader->config, family->activation_key);
+    const char *name = family->activation;
+    if (value)
+        name = value->type == ZINF_JSON_STRING ? value->string : "";
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+        if (strcmp(kinds[i].name, name) == 0) {
+            reader->model->activation = kinds[i].kind;
+            return;
+        }
+    fail(reader, family->activation_key, value,
+         "known are gelu_new, gelu_pytorch_tanh, gelu, relu, silu, swish");
+}
+
+/* torch.nn.Embedding's padding_idx: negative numbers count from the end. */
+static void read_padding(struct reader *reader, const struct zinf_family *family)
+{
+    struct zinf_model *model = reader->model;
+    const struct zinf_json *value = lookup(reader->config, "pad_token_id");
+    model->padding_row = -1;
+    if (reader->status || !family->padding_row_zero || !value)
+        return;
+    if (value->type != ZINF_JSON_INTEGER || value->integer >= model->vocab ||
+        value->integer < -model->vocab)
+        fail(reader, "pad_token_id", value, "it must be an id below vocab_size, or null");
+    else
+        model->padding_row = value->integer + (value->integer < 0 ? model->vocab : 0);
+}
+
+/* How the frequencies of rotary positions are stretched. */
+struct rope {
+    double theta, factor, low, high, original;
+    enum { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 } type;
+};
+
+/* "rope_type" (transformers from 4.43) or "type" of the object. */
+static void read_rope_type(struct reader *reader, const struct zinf_json *object, const char *place,
+                           struct rope *rope)
+{
+    const char *key = lookup(object, "rope_type") ? "rope_type" : "type";
+    const struct zinf_json *value = lookup(object, key);
+    const char *name = !value ? "default" : value->type == ZINF_JSON_STRING ? value->string : "";
+    char path[64];
+    snprintf(path, sizeof(path), "%s.%s", place, key);
+    if (strcmp(name, "default") == 0)
+        rope->type = ROPE_DEFAULT;
+    else if (strcmp(name, "linear") == 0)
+        rope->type = ROPE_LINEAR;
+    else if (strcmp(name, "llama3") == 0)
+        rope->type = ROPE_LLAMA3;
+    else
+        fail(reader, path, value, "known are default, linear, llama3");
+}
+
+static double rope_number(struct reader *reader, const struct zinf_json *object, const char *key,
+                          double otherwise)
+{
+    const struct zinf_family_number field = {key, otherwise, 1e-9, 1e18, 0};
+    double number = 0;
+    read_number(reader, object, &field, &number);
+    if (!reader->status && isnan(number))
+        fail(reader, key, NULL, "this rope_type needs it");
+    return number;
+}
+
+/*
+ * transformers 4 writes rope_theta and rope_scaling, 5 writes rope_parameters with rope_theta
+ * inside. Order of precedence: transformers 5's
+ * RotaryEmbeddingConfigMixin.convert_rope_params_to_dict().
+ */
+static void read_rope(struct reader *reader, const struct zinf_family *family, struct rope *rope)
+{
+    const struct zinf_json *config = reader->config;
+    const char *place = "rope_scaling";
+    const struct zinf_json *object = lookup(config, place);
+    if (!object || (object->type == ZINF_JSON_OBJECT && object->count == 0))
+        object = lookup(config, place = "rope_parameters");
+    if (object && object->type != ZINF_JSON_OBJECT) {
+        fail(reader, place, object, "it must be an object or null");
+        return;
+    }
+    for (size_t i = 0; object && i < object->count; i++)
+        if (object->members[i]->type == ZINF_JSON_OBJECT)
+            fail(reader, place, object, "zinf computes models with one kind for all layers only");
+    const struct zinf_json *partial = lookup(object, "partial_rotary_factor");
+    if (partial && partial->number != 1)
+        fail(reader, "partial_rotary_factor", partial, "zinf computes models with 1 only");
+    read_rope_type(reader, object, place, rope);
+    rope->theta = rope_number(reader, config, "rope_theta", family->rope_theta);
+    rope->theta = rope_number(reader, object, "rope_theta", rope->theta);
+    if (rope->type != ROPE_DEFAULT)
+        rope->factor = rope_number(reader, object, "factor", NAN);
+    if (rope->type != ROPE_LLAMA3)
+        return;
+    const char *original = "original_max_position_embeddings";
+    rope->low = rope_number(reader, object, "low_freq_factor", NAN);
+    rope->high = rope_number(reader, object, "high_freq_factor", NAN);
+    rope->original = rope_number(reader, object, original, (double)reader->model->positions);
+    rope->original = rope_number(reader, config, original, rope->original);
+    if (!reader->status && rope->low >= rope->high)
+        fail(reader, "low_freq_factor", lookup(object, "low_freq_factor"),
+             "it must be below high_freq_factor");
+}
+
+/* In fp32, step by step as transformers' modeling_rope_utils.py does, so that long contexts turn by
+ * the same angles. */
+static float inverse_frequency(const struct rope *rope, int64_t i, int64_t head_size)
+{
+    float exponent = (float)(2 * i) / (float)head_size;
+    float frequency = 1.0f / (float)pow(rope->theta, exponent);
+    if (rope->type == ROPE_LINEAR)
+        return frequency / (float)rope->factor;
+    if (rope->type == ROPE_DEFAULT)
+        return frequency;
+    /* Llama 3.1: low frequencies divided by factor, high ones left, a linear blend between
+     * (wavelengths in positions). */
+    float wavelength = (float)(2 * M_PI) / frequency;
+    if (wavelength > (float)(rope->original / rope->low))
+        return frequency / (float)rope->factor;
+    if (wavelength < (float)(rope->original / rope->high))
+        return frequency;
+    float smooth =
+        ((float)rope->original / wavelength - (float)rope->low) / (float)(rope->high - rope->low);
+    return (1 - smooth) * frequency / (float)rope->factor + smooth * frequency;
+}
+
+static void make_rope(struct reader *reader, const struct zinf_family *family)
+{
+    struct zinf_model *model = reader->model;
+    struct rope rope = {0};
+    read_rope(reader, family, &rope);
+    if (reader->status)
+        return;
+    model->inverse_frequency = zinf_alloc((size_t)(model->head_size / 2) * sizeof(float));
+    for (int64_t i = 0; i < model->head_size / 2; i++)
+        model->inverse_frequency[i] = inverse_frequency(&rope, i, model->head_size);
+}
+
+/* What is not written follows from the rest; what does not fit together is said with both values.
+ */
+static void derive(struct reader *reader, const struct zinf_family *family)
+{
+    struct zinf_model *model = reader->model;
+    if (reader->status)
+        return;
+    const char *right = NULL;
+    if (model->hidden % model->heads != 0)
+        right = "the hidden size must be a multiple of the number of heads";
+    if (!model->kv_heads)
+        model->kv_heads = model->heads;
+    if (!model->head_size)
+        model->head_size = model->hidden / model->heads;
+    if (!model->features)
+        model->features = 4 * model->hidden;
+    if (!right && model->heads % model->kv_heads != 0)
+        right = "the number of heads must be a multiple of the number of key-value heads";
+    else if (!right && model->head_size > 256)
+        right = "zinf computes heads of at most 256";
+    else if (!right && model->rotary && model->head_size % 2 != 0)
+        right = "rotary positions need an even head size";
+    if (!right)
+        return;
+    reader->status = zinf_error_set(
+        reader->error, ZINF_E_DATA,
+        "%s: hidden size %lld, heads %lld, key-value heads %lld, head size %lld (%s): %s",
+        reader->source, (long long)model->hidden, (long long)model->heads,
+        (long long)model->kv_heads, (long long)model->head_size, family->name, right);
+}
+
+int zinf_settings_read(struct zinf_model *model, struct zinf_settings *settings,
+                       const struct zinf_family *family, const char *source,
+                       struct zinf_error *error)
+{
+    struct reader reader = {model, model->config, source, error, 0};
+    for (const struct zinf_family_integer *field = family->integers; field->key; field++)
+        read_integer(&reader, field);
+    for (const struct zinf_family_number *field = family->numbers; field->key; field++)
+        read_number(&reader, model->config, field, (double *)((char *)model + field->offset));
+    for (const struct zinf_family_switch *field = family->switches; field->key; field++)
+        read_switch(&reader, field->key, field->otherwise, (bool *)((char *)model + field->offset));
+    for (const struct zinf_family_refusal *refusal = family->refusals; refusal->key; refusal++)
+        check_refusal(&reader, refusal);
+    read_activation(&reader, family);
+    read_padding(&reader, family);
+    read_switch(&reader, "attention_bias", false, &settings->attention_bias);
+    read_switch(&reader, "mlp_bias", false, &settings->mlp_bias);
+    const struct zinf_family_number range = {"initializer_range", 0.02, 1e-12, 1e6, 0};
+    read_number(&reader, model->config, &range, &settings->init_std);
+    bool scaled = true;
+    if (family->scale_switch)
+        read_switch(&reader, family->scale_switch, true, &scaled);
+    derive(&reader, family);
+    if (reader.status)
+        return reader.status;
+    model->attention_scale_base = scaled ? 1 / sqrt((double)model->head_size) : 1;
+    if (model->rotary)
+        make_rope(&reader, family);
+    return reader.status;
+}
