@@ -1,0 +1,48 @@
+/*
+ * One mapping, carved in order. See pool.h.
+ */
+#include "memory/pool.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/status.h"
+
+enum { PAGE = 4096, LARGE = 1 << 20, CACHE_LINE = 64 };
+
+void *zinf_pool_take(struct zinf_pool *pool, size_t bytes)
+{
+    size_t alignment = bytes >= LARGE ? PAGE : CACHE_LINE;
+    size_t begin = (pool->used_bytes + alignment - 1) / alignment * alignment;
+    pool->used_bytes = begin + bytes;
+    if (!pool->base)
+        return NULL;
+    ZINF_ASSERT(pool->used_bytes <= pool->size_bytes);
+    return pool->base + begin;
+}
+
+int zinf_pool_open(struct zinf_pool *pool)
+{
+    size_t bytes = (pool->used_bytes + PAGE - 1) / PAGE * PAGE;
+    void *base = mmap(NULL, bytes ? bytes : PAGE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) {
+        zinf_error_log("memory: a mapping of %zu bytes was refused (%s); lower the model, the "
+                       "micro-batch or the sequence length, or use more ranks",
+                       bytes, strerror(errno));
+        return ZINF_E_DOES_NOT_FIT;
+    }
+    *pool = (struct zinf_pool){.base = base, .size_bytes = bytes ? bytes : PAGE};
+#pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < pool->size_bytes; at += PAGE)
+        pool->base[at] = 0;
+    return ZINF_OK;
+}
+
+void zinf_pool_close(struct zinf_pool *pool)
+{
+    if (pool->base)
+        munmap(pool->base, pool->size_bytes);
+    *pool = (struct zinf_pool){0};
+}

@@ -1,0 +1,34 @@
+/*
+ * Memory of exact size, taken once: a rank's tensors are carved from one mapping whose size is known before it is made.
+ *
+ * Used twice with the same code: on a zeroed pool every take() only counts; after zinf_pool_open() the same calls hand out memory.
+ * So the figure that the plan prints and the memory that a run uses cannot differ.
+ */
+#ifndef ZINF_MEMORY_POOL_H
+#define ZINF_MEMORY_POOL_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct zinf_pool {
+    char *base; /* NULL: counting */
+    size_t used_bytes, size_bytes;
+};
+
+/** The next `bytes`, aligned to 4096 bytes from 1 MiB on and to 64 below; zero on first use. NULL while counting. */
+void *zinf_pool_take(struct zinf_pool *pool, size_t bytes);
+
+/**
+ * Map what was counted and start over. The pages are touched by this thread's OpenMP team, so that no page fault falls into a step.
+ * @return 0 or ZINF_E_DOES_NOT_FIT (logged with the size)
+ */
+int zinf_pool_open(struct zinf_pool *pool);
+void zinf_pool_close(struct zinf_pool *pool);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,412 @@
+/*
+ * One step, read from top to bottom: zinf_step_run() walks the compute lane of the plan; each kind
+ * of operation has its function below. Which weights are readable when, and when a gradient leaves,
+ * is the plan's affair (zero/plan.h).
+ */
+#include "train/step.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "train/metrics.h"
+
+/* What the walk through one plan carries along. */
+struct walk {
+    struct zinf_step *step;
+    const struct zinf_step_input *input; /* NULL in an evaluation */
+    const struct zinf_plan *plan;
+    struct zinf_step_result *result;
+    double loss_sum, counted, comm_wait_s;
+    int64_t index; /* of the operation being carried out */
+    struct zinf_update update;
+};
+
+static size_t hidden_bytes(const struct zinf_step_options *o, int64_t rows)
+{
+    return (size_t)(rows * o->zero->options.model->hidden) *
+           zinf_dtype_bytes(o->zero->options.dtype);
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *options,
+                      struct zinf_pool *pool)
+{
+    const struct zinf_model *model = options->zero->options.model;
+    enum zinf_dtype dtype = options->zero->options.dtype;
+    int64_t batch = larger(options->batch, options->evaluation_batch);
+    int64_t rows = batch * options->sequence;
+    size_t row = hidden_bytes(options, rows), before = pool->used_bytes;
+    size_t saved = zinf_layer_saved_bytes(model, dtype, batch, options->sequence);
+    size_t angles = (size_t)(options->sequence * model->head_size / 2) * sizeof(float);
+    void *shared = NULL;
+    step->options = *options;
+    if (!step->x) {
+        step->x = zinf_alloc((size_t)(model->layers + 1) * sizeof *step->x);
+        step->saved = zinf_alloc((size_t)model->layers * sizeof *step->saved);
+    }
+    for (int64_t i = 0; i <= model->layers; i++)
+        step->x[i] = zinf_pool_take(pool, row);
+    if (options->kept_layers < model->layers)
+        shared = zinf_pool_take(pool, saved);
+    for (int64_t i = 0; i < model->layers; i++)
+        step->saved[i] =
+            i < model->layers - options->kept_layers ? shared : zinf_pool_take(pool, saved);
+    step->normalized = zinf_pool_take(pool, row);
+    step->statistics = zinf_pool_take(pool, (size_t)rows * 2 * sizeof(float));
+    step->loss.maximum = zinf_pool_take(pool, (size_t)rows * sizeof(float));
+    step->loss.sum = zinf_pool_take(pool, (size_t)rows * sizeof(float));
+    step->loss.target_logit = zinf_pool_take(pool, (size_t)rows * sizeof(float));
+    step->dy = zinf_pool_take(pool, (size_t)(rows * model->hidden) * sizeof(float));
+    step->dx = zinf_pool_take(pool, row);
+    step->cosine = model->rotary ? zinf_pool_take(pool, angles) : NULL;
+    step->sine = model->rotary ? zinf_pool_take(pool, angles) : NULL;
+    step->pass =
+        (struct zinf_pass){.model = model,
+                           .ops = options->zero->options.ops,
+                           .dtype = dtype,
+                           .sequence = options->sequence,
+                           .cosine = step->cosine,
+                           .sine = step->sine,
+                           .dropout_key = options->dropout_key,
+                           .scratch = zinf_pool_take(
+                               pool, zinf_scratch_bytes(model, dtype, batch, options->sequence))};
+    step->activation_bytes = pool->used_bytes - before;
+    if (pool->base && model->rotary)
+        zinf_rope_table(model, options->sequence, step->cosine, step->sine);
+}
+
+void zinf_step_release(struct zinf_step *step)
+{
+    free(step->x);
+    free(step->saved);
+    memset(step, 0, sizeof *step);
+}
+
+static const struct zinf_block *block_of(const struct walk *walk,
+                                         const struct zinf_plan_operation *operation)
+{
+    return &walk->step->pass.model->blocks[operation->block];
+}
+
+/* Micro-batch j of rank r holds samples (j P + r) m ... of the global batch: contract, "What a
+ * batch is". */
+static void begin_micro_batch(struct walk *walk, int micro)
+{
+    struct zinf_step *step = walk->step;
+    const struct zinf_step_options *o = &step->options;
+    int64_t tokens = o->batch * o->sequence;
+    if (!walk->input)
+        return;
+    step->pass.inputs = walk->input->inputs + micro * tokens;
+    step->pass.targets = walk->input->targets + micro * tokens;
+    step->pass.first_sample = (uint32_t)((micro * o->zero->ranks + o->zero->rank) * (int)o->batch);
+}
+
+static void embedding_forward(struct walk *walk, const struct zinf_plan_operation *operation,
+                              const void *weights)
+{
+    struct zinf_step *step = walk->step;
+    if (operation->block == 0)
+        begin_micro_batch(walk, operation->micro);
+    zinf_embedding_forward(&step->pass, block_of(walk, operation), weights, step->x[0]);
+    if (operation->last)
+        zinf_embedding_dropout(&step->pass, step->x[0]);
+}
+
+static void layer_forward(struct walk *walk, const struct zinf_plan_operation *operation,
+                          const void *weights)
+{
+    struct zinf_step *step = walk->step;
+    int layer = block_of(walk, operation)->layer;
+    zinf_layer_forward(&step->pass, layer, weights, step->x[layer], step->x[layer + 1],
+                       step->saved[layer]);
+}
+
+static void norm_forward(struct walk *walk, const struct zinf_plan_operation *operation,
+                         const void *weights)
+{
+    struct zinf_step *step = walk->step;
+    (void)operation;
+    zinf_final_norm_forward(&step->pass, weights, step->x[step->pass.model->layers],
+                            step->normalized, step->statistics);
+}
+
+static void head_forward(struct walk *walk, const struct zinf_plan_operation *operation,
+                         const void *weights)
+{
+    struct zinf_step *step = walk->step;
+    if (operation->first)
+        zinf_loss_begin(&step->pass, &step->loss);
+    zinf_head_forward(&step->pass, block_of(walk, operation), weights, step->normalized,
+                      &step->loss);
+}
+
+static void end_loss(struct walk *walk)
+{
+    int64_t counted;
+    walk->loss_sum += zinf_loss_end(&walk->step->pass, &walk->step->loss, &counted);
+    walk->counted += (double)counted;
+}
+
+/* The loss is the mean over the counted tokens of all ranks. A gradient is made as P times its part
+ * of that mean and divided by P when the ranks' parts are added, so that it has the size of a mean
+ * on every rank (fp16 needs that). */
+static void head_backward(struct walk *walk, const struct zinf_plan_operation *operation,
+                          const void *weights, void *gradient)
+{
+    struct zinf_step *step = walk->step;
+    const struct zinf_model *model = step->pass.model;
+    bool first = operation->block == model->first_head_block + model->head_block_count - 1;
+    double scale =
+        walk->input->loss_scale * step->options.zero->ranks / (double)walk->input->counted;
+    zinf_head_backward(&step->pass, block_of(walk, operation), weights, step->normalized,
+                       &step->loss, (float)scale, first, step->dy, gradient);
+}
+
+static void norm_backward(struct walk *walk, const struct zinf_plan_operation *operation,
+                          const void *weights, void *gradient)
+{
+    struct zinf_step *step = walk->step;
+    (void)operation;
+    /* `normalized` is not needed any more: it takes the rounded gradient. */
+    zinf_head_backward_end(&step->pass, step->dy, step->normalized);
+    zinf_final_norm_backward(&step->pass, weights, step->x[step->pass.model->layers],
+                             step->statistics, step->normalized, step->dx, gradient);
+}
+
+static void layer_backward(struct walk *walk, const struct zinf_plan_operation *operation,
+                           const void *weights, void *gradient)
+{
+    struct zinf_step *step = walk->step;
+    int layer = block_of(walk, operation)->layer;
+    if (layer < step->pass.model->layers - step->options.kept_layers)
+        zinf_layer_forward(&step->pass, layer, weights, step->x[layer], step->normalized,
+                           step->saved[layer]);
+    zinf_layer_backward(&step->pass, layer, weights, step->x[layer], step->saved[layer], step->dx,
+                        gradient);
+}
+
+static void embedding_backward(struct walk *walk, const struct zinf_plan_operation *operation,
+                               void *gradient)
+{
+    struct zinf_step *step = walk->step;
+    const struct zinf_model *model = step->pass.model;
+    int last_table = model->embedding_block_count + model->position_block_count - 1;
+    if (operation->block == last_table)
+        zinf_embedding_dropout(&step->pass, step->dx);
+    zinf_embedding_backward(&step->pass, block_of(walk, operation), step->dx, gradient);
+}
+
+/* All ranks see the same sums, so all decide alike. Clipping as DeepSpeed: g / max(1, (norm + 1e-6)
+ * / limit). */
+static void decide(struct walk *walk)
+{
+    struct zinf_zero *zero = walk->step->options.zero;
+    struct zinf_step_result *result = walk->result;
+    const struct zinf_step_input *input = walk->input;
+    double square_sum = 0, loss = 0, clip = 1;
+    for (int rank = 0; rank < zero->ranks; rank++) {
+        const double *theirs = zero->agree_all + rank * ZINF_AGREE_COUNT;
+        square_sum += theirs[0];
+        loss += theirs[1];
+        for (int i = 0; i < 4; i++)
+            result->signals[i] = fmax(result->signals[i], theirs[3 + i]);
+    }
+    result->loss = loss / (double)input->counted;
+    result->grad_norm = sqrt(square_sum) / input->loss_scale;
+    result->skipped = !isfinite(result->loss) || !isfinite(result->grad_norm) || input->trace;
+    if (input->gradient_clipping > 0)
+        clip = fmax(1, (result->grad_norm + 1e-6) / input->gradient_clipping);
+    walk->update = input->update;
+    walk->update.gradient_scale = (float)(1 / (clip * input->loss_scale));
+}
+
+static void set_agreement(struct walk *walk)
+{
+    struct zinf_zero *zero = walk->step->options.zero;
+    zero->agree[1] = walk->loss_sum;
+    zero->agree[2] = walk->counted;
+    for (int i = 0; i < 4; i++)
+        zero->agree[3 + i] = walk->input ? walk->input->signals[i] : 0;
+}
+
+static void set_report(struct walk *walk)
+{
+    struct zinf_zero *zero = walk->step->options.zero;
+    zero->report[0] = walk->comm_wait_s;
+    zero->report[1] = walk->input->waited_data_s;
+    zero->report[2] = zinf_peak_rss_bytes();
+    zero->report[3] = walk->input->pinned_bytes;
+}
+
+static void read_report(struct walk *walk)
+{
+    const struct zinf_zero *zero = walk->step->options.zero;
+    double *const most[4] = {&walk->result->wait_comm_s, &walk->result->wait_data_s,
+                             &walk->result->rss_bytes, &walk->result->pinned_bytes};
+    for (int rank = 0; rank < zero->ranks; rank++)
+        for (int i = 0; i < 4; i++)
+            *most[i] = fmax(*most[i], zero->report_all[rank * ZINF_REPORT_COUNT + i]);
+}
+
+/* Trace: the parameter of a block whose values at `data` are not finite, or -1. */
+static int nonfinite_param(const struct walk *walk, const struct zinf_block *block,
+                           const void *data)
+{
+    const struct zinf_pass *pass = &walk->step->pass;
+    for (int i = 0; i < block->piece_count; i++) {
+        const struct zinf_piece *piece = &block->pieces[i];
+        const char *values =
+            (const char *)data + (size_t)piece->block_offset * zinf_dtype_bytes(pass->dtype);
+        if (pass->ops->first_nonfinite(values, pass->dtype, piece->count) >= 0)
+            return piece->param;
+    }
+    return -1;
+}
+
+static void trace(struct walk *walk, const struct zinf_plan_operation *operation,
+                  const void *weights, const void *gradient)
+{
+    struct zinf_nonfinite *found = &walk->result->nonfinite;
+    int param = -1;
+    if (found->order || operation->block < 0)
+        return;
+    if (gradient)
+        param = nonfinite_param(walk, block_of(walk, operation), gradient);
+    else if (weights)
+        param = nonfinite_param(walk, block_of(walk, operation), weights);
+    if (param >= 0)
+        *found = (struct zinf_nonfinite){walk->index + 1, operation->micro, param, operation->block,
+                                         gradient != NULL};
+}
+
+/* Forward and backward of one block, and where its time is counted. */
+static void carry_out(struct walk *walk, const struct zinf_plan_operation *operation)
+{
+    struct zinf_step_seconds *seconds = &walk->result->seconds;
+    struct zinf_zero *zero = walk->step->options.zero;
+    const void *weights = operation->block < 0 ? NULL : zinf_zero_weights(zero, operation);
+    void *gradient = NULL;
+    double *activity = &seconds->forward, begin = zinf_clock_s();
+    if (operation->kind >= ZINF_PLAN_HEAD_BACKWARD &&
+        operation->kind <= ZINF_PLAN_EMBEDDING_BACKWARD) {
+        gradient = zinf_zero_gradient(zero, operation);
+        activity = &seconds->backward;
+    }
+    switch (operation->kind) {
+    case ZINF_PLAN_EMBEDDING_FORWARD:
+        embedding_forward(walk, operation, weights);
+        break;
+    case ZINF_PLAN_LAYER_FORWARD:
+        layer_forward(walk, operation, weights);
+        break;
+    case ZINF_PLAN_NORM_FORWARD:
+        norm_forward(walk, operation, weights);
+        break;
+    case ZINF_PLAN_HEAD_FORWARD:
+        head_forward(walk, operation, weights);
+        activity = &seconds->loss;
+        break;
+    case ZINF_PLAN_LOSS:
+        end_loss(walk);
+        activity = &seconds->loss;
+        break;
+    case ZINF_PLAN_HEAD_BACKWARD:
+        head_backward(walk, operation, weights, gradient);
+        activity = &seconds->loss;
+        break;
+    case ZINF_PLAN_NORM_BACKWARD:
+        norm_backward(walk, operation, weights, gradient);
+        break;
+    case ZINF_PLAN_LAYER_BACKWARD:
+        layer_backward(walk, operation, weights, gradient);
+        break;
+    case ZINF_PLAN_EMBEDDING_BACKWARD:
+        embedding_backward(walk, operation, gradient);
+        break;
+    case ZINF_PLAN_ACCUMULATE:
+        zinf_zero_accumulate(zero, operation);
+        activity = &seconds->accumulate;
+        break;
+    case ZINF_PLAN_DECIDE:
+        decide(walk);
+        activity = &seconds->update;
+        break;
+    case ZINF_PLAN_UPDATE:
+        if (!walk->result->skipped)
+            zinf_zero_update(zero, operation->block, &walk->update);
+        activity = &seconds->update;
+        break;
+    default:
+        ZINF_ASSERT(!"an operation of the communication lane in the compute lane");
+    }
+    *activity += zinf_clock_s() - begin;
+    if (walk->input && walk->input->trace && operation->kind < ZINF_PLAN_ACCUMULATE)
+        trace(walk, operation, weights, gradient);
+}
+
+static void walk_plan(struct walk *walk)
+{
+    struct zinf_zero *zero = walk->step->options.zero;
+    struct zinf_step_seconds *seconds = &walk->result->seconds;
+    int64_t count = walk->plan->count[ZINF_LANE_COMPUTE];
+    int64_t agreement = count; /* the operation behind which the mover agrees */
+    while (agreement > 0 &&
+           walk->plan->operations[ZINF_LANE_COMPUTE][agreement - 1].kind >= ZINF_PLAN_DECIDE)
+        agreement--;
+    zinf_zero_begin(zero, walk->plan);
+    for (walk->index = 0; walk->index < count; walk->index++) {
+        const struct zinf_plan_operation *operation =
+            &walk->plan->operations[ZINF_LANE_COMPUTE][walk->index];
+        double waited = zinf_zero_wait(zero, walk->index);
+        *(operation->kind == ZINF_PLAN_DECIDE ? &seconds->wait_decide : &seconds->wait_gather) +=
+            waited;
+        walk->comm_wait_s += waited;
+        carry_out(walk, operation);
+        if (walk->index == agreement - 1)
+            set_agreement(walk);
+        if (walk->input && walk->index == count - 1)
+            set_report(walk);
+        zinf_zero_done(zero);
+    }
+    seconds->wait_end += zinf_zero_end(zero);
+}
+
+void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
+                   struct zinf_step_result *result)
+{
+    struct zinf_comm *comm = step->options.zero->options.comm;
+    struct walk walk = {.step = step, .input = input, .plan = step->options.plan, .result = result};
+    int64_t sent = comm->bytes_sent;
+    memset(result, 0, sizeof *result);
+    step->pass.batch = step->options.batch;
+    step->pass.training = true;
+    step->pass.step = input->step;
+    walk_plan(&walk);
+    read_report(&walk);
+    result->comm_bytes = comm->bytes_sent - sent;
+}
+
+void zinf_step_evaluate(struct zinf_step *step, const int32_t *inputs, const int32_t *targets,
+                        double *loss_sum, double *counted)
+{
+    const struct zinf_zero *zero = step->options.zero;
+    struct zinf_step_result ignored = {0};
+    struct walk walk = {.step = step, .plan = step->options.evaluation_plan, .result = &ignored};
+    step->pass.batch = step->options.evaluation_batch;
+    step->pass.training = false;
+    step->pass.inputs = inputs;
+    step->pass.targets = targets;
+    walk_plan(&walk);
+    *loss_sum = *counted = 0;
+    for (int rank = 0; rank < zero->ranks; rank++) {
+        *loss_sum += zero->agree_all[rank * ZINF_AGREE_COUNT + 1];
+        *counted += zero->agree_all[rank * ZINF_AGREE_COUNT + 2];
+    }
+}

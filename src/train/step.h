@@ -1,0 +1,94 @@
+/*
+ * One training step, and one evaluation batch: the compute lane of the plan.
+ */
+#ifndef ZINF_TRAIN_STEP_H
+#define ZINF_TRAIN_STEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "memory/pool.h"
+#include "model/transformer.h"
+#include "zero/zero.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct zinf_step_options {
+    struct zinf_zero *zero;            /* laid out; borrowed */
+    int64_t batch, sequence;           /* micro-batch m and S */
+    int64_t evaluation_batch;          /* 0 = no evaluation */
+    int micro_count;                   /* accumulation steps k */
+    int kept_layers;                   /* the last so many layers keep their activations, the others recompute them */
+    const struct zinf_plan *plan, *evaluation_plan;
+    struct zinf_rng_key dropout_key;
+};
+
+/** Wall seconds of the compute lane by activity; the caller adds them up. */
+struct zinf_step_seconds {
+    double forward, loss, backward, accumulate, update, wait_gather, wait_decide, wait_end;
+};
+
+struct zinf_step {
+    struct zinf_step_options options;
+    struct zinf_pass pass;
+    void **x;                /* (layers + 1) inputs of the layers; the last is the final norm's */
+    void **saved;            /* (layers) what a layer keeps; layers that recompute share one */
+    void *normalized;        /* final norm's output; later the scrap output of a recomputation */
+    float *statistics;       /* (2, T) of the final norm */
+    struct zinf_loss loss;   /* (T) each */
+    float *dy;               /* (T, C) gradient of `normalized` */
+    void *dx;                /* (T, C) gradient on its way down */
+    float *cosine, *sine;
+    size_t activation_bytes; /* all of the above and scratch */
+};
+
+/** Take the step's memory from a counting or an open pool, as zinf_zero_layout() does. */
+void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *options,
+                      struct zinf_pool *pool);
+void zinf_step_release(struct zinf_step *step);
+
+struct zinf_step_input {
+    const int32_t *inputs, *targets; /* (k, m, S) of this rank */
+    uint32_t step;                   /* counted from 0: what dropout depends on */
+    int64_t counted;                 /* counted target tokens of the global batch */
+    double loss_scale;               /* 1 unless fp16 */
+    double gradient_clipping;        /* 0 = off */
+    struct zinf_update update;       /* gradient_scale is filled by the step */
+    double signals[4];               /* this rank's wishes, see zinf_step_result */
+    double waited_data_s;            /* reported as maximum over ranks */
+    double pinned_bytes;
+    bool trace;                      /* look for the first value that is not finite; nothing is updated */
+};
+
+/** The first value that is not finite, in the order of execution on this rank. */
+struct zinf_nonfinite {
+    int64_t order; /* operation number + 1; 0 = none found */
+    int micro, param, block;
+    int backward;  /* 0: an output or a weight of the forward pass */
+};
+
+struct zinf_step_result {
+    double loss;       /* mean over the global batch; not finite when a rank's is not */
+    double grad_norm;  /* before clipping, loss scale removed */
+    bool skipped;      /* loss or norm not finite: nothing was updated */
+    double signals[4]; /* maximum over ranks */
+    double wait_comm_s, wait_data_s, rss_bytes, pinned_bytes; /* maximum over ranks */
+    int64_t comm_bytes; /* this rank's, counted by the communicator */
+    struct zinf_step_seconds seconds;
+    struct zinf_nonfinite nonfinite; /* trace only */
+};
+
+/** Collective over the communicator of zero; all but inputs and targets must be equal on all ranks. Does not fail. */
+void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
+                   struct zinf_step_result *result);
+
+/** Sum of the cross entropy over the counted tokens of all ranks' (evaluation_batch, S) rows, and their number. Collective. */
+void zinf_step_evaluate(struct zinf_step *step, const int32_t *inputs, const int32_t *targets,
+                        double *loss_sum, double *counted);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

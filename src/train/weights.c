@@ -1,0 +1,149 @@
+/*
+ * First weights of the owned parts, random or from a folder. See weights.h.
+ */
+#include "train/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "io/safetensors.h"
+
+/* Called for each run of one parameter's elements that this rank owns. */
+typedef int (*run_fn)(void *context, int param, int64_t param_offset, int64_t count, float *values);
+
+static int for_each_run(struct zinf_zero *zero, run_fn visit, void *context)
+{
+    const struct zinf_model *model = zero->options.model;
+    for (int b = 0; b < model->block_count; b++) {
+        struct zinf_range owned = zinf_zero_owned(zero, b);
+        for (int i = 0; i < model->blocks[b].piece_count; i++) {
+            const struct zinf_piece *piece = &model->blocks[b].pieces[i];
+            struct zinf_range part = zinf_range_intersect(
+                owned,
+                (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
+            if (part.begin == part.end)
+                continue;
+            int status =
+                visit(context, piece->param, piece->param_offset + part.begin - piece->block_offset,
+                      part.end - part.begin, zero->blocks[b].master + (part.begin - owned.begin));
+            if (status)
+                return status;
+        }
+    }
+    return ZINF_OK;
+}
+
+struct random_source {
+    const struct zinf_model *model;
+    uint64_t seed;
+};
+
+static int random_run(void *context, int param, int64_t offset, int64_t count, float *values)
+{
+    const struct random_source *source = context;
+    zinf_model_init_values(source->model, param, source->seed, offset, count, values);
+    return ZINF_OK;
+}
+
+void zinf_weights_init(struct zinf_zero *zero, uint64_t seed)
+{
+    struct random_source source = {zero->options.model, seed};
+    for_each_run(zero, random_run, &source);
+}
+
+struct folder_source {
+    const struct zinf_model *model;
+    const struct zinf_safetensors *file;
+    const struct zinf_safetensors_entry **entries; /* (param_count) */
+    struct zinf_error *error;
+};
+
+static int folder_run(void *context, int param, int64_t offset, int64_t count, float *values)
+{
+    const struct folder_source *source = context;
+    return zinf_safetensors_read(source->file, source->entries[param], offset, count, values,
+                                 source->error);
+}
+
+static int check_shape(const struct zinf_param *param, const struct zinf_safetensors_entry *entry,
+                       const char *folder, struct zinf_error *error)
+{
+    char found[128] = "";
+    size_t length = 0;
+    bool same = entry->dim_count == param->dim_count;
+    for (int i = 0; i < entry->dim_count && length < sizeof found; i++) {
+        same = same && entry->shape[i] == param->shape[i];
+        length += (size_t)snprintf(found + length, sizeof found - length, "%s%lld", i ? ", " : "",
+                                   (long long)entry->shape[i]);
+    }
+    if (same)
+        return ZINF_OK;
+    if (param->dim_count == 1)
+        return zinf_error_set(error, ZINF_E_DATA,
+                              "%s: tensor %s has shape (%s), config.json says (%lld)", folder,
+                              entry->name, found, (long long)param->shape[0]);
+    return zinf_error_set(
+        error, ZINF_E_DATA, "%s: tensor %s has shape (%s), config.json says (%lld, %lld)", folder,
+        entry->name, found, (long long)param->shape[0], (long long)param->shape[1]);
+}
+
+/* Which tensor of the file is which parameter; every parameter must be there, with its shape. */
+static int match_tensors(struct folder_source *source, const char *folder)
+{
+    const struct zinf_model *model = source->model;
+    int unknown = 0;
+    for (int i = 0; i < source->file->entry_count; i++) {
+        const struct zinf_safetensors_entry *entry = &source->file->entries[i];
+        int param = zinf_model_find(model, entry->name);
+        if (param < 0) {
+            if (!zinf_model_ignores(model, entry->name) && unknown++ == 0)
+                zinf_warn("%s: tensor %s belongs to no parameter of this %s model and is left out",
+                          folder, entry->name, model->family);
+            continue;
+        }
+        int status = check_shape(&model->params[param], entry, folder, source->error);
+        if (status)
+            return status;
+        source->entries[param] = entry;
+    }
+    if (unknown > 1)
+        zinf_warn("%s: %d tensors in all belong to no parameter", folder, unknown);
+    for (int i = 0; i < model->param_count; i++)
+        if (!source->entries[i])
+            return zinf_error_set(source->error, ZINF_E_DATA,
+                                  "%s: tensor %s is missing; the weights and config.json do not "
+                                  "belong together",
+                                  folder, model->params[i].name);
+    return ZINF_OK;
+}
+
+int zinf_weights_load(struct zinf_zero *zero, const char *folder, struct zinf_error *error)
+{
+    struct zinf_safetensors file = {0};
+    struct folder_source source = {zero->options.model, &file, NULL, error};
+    source.entries = zinf_alloc((size_t)zero->options.model->param_count * sizeof *source.entries);
+    int status = zinf_safetensors_open(&file, folder, error);
+    if (!status)
+        status = match_tensors(&source, folder);
+    if (!status)
+        status = for_each_run(zero, folder_run, &source);
+    zinf_safetensors_close(&file);
+    free(source.entries);
+    return zinf_comm_agree(zero->options.comm, status);
+}
+
+void zinf_weights_round(struct zinf_zero *zero)
+{
+    enum zinf_dtype dtype = zero->options.dtype;
+    if (dtype == ZINF_FP32)
+        return;
+    for (int b = 0; b < zero->options.model->block_count; b++) {
+        struct zinf_range owned = zinf_zero_owned(zero, b);
+        float *master = zero->blocks[b].master;
+        for (int64_t i = 0; i < owned.end - owned.begin; i++) {
+            uint16_t low;
+            zinf_dtype_convert(&low, dtype, &master[i], ZINF_FP32, 1);
+            zinf_dtype_convert(&master[i], ZINF_FP32, &low, dtype, 1);
+        }
+    }
+}

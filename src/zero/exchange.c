@@ -1,0 +1,163 @@
+/*
+ * The communication lane: what the mover thread does for each operation of the plan.
+ *
+ * A gather is one all-gather of equal shards into a window. A reduction exchanges parts
+ * (all-to-all) and adds them in fp32 in the order of ranks with our own code: MPI has no bf16, and
+ * a library's order of summation may change with placement, which would change results.
+ */
+#include "zero/zero.h"
+
+#include <string.h>
+
+static void finish(struct zinf_zero *zero, struct zinf_comm_request *request)
+{
+    zinf_lanes_complete(zero->lanes, request);
+}
+
+static void all_gather(struct zinf_zero *zero, void *buffer, size_t shard_bytes)
+{
+    struct zinf_comm_request request = {0};
+    zero->options.comm->ops->all_gather(zero->options.comm, buffer, shard_bytes, &request);
+    finish(zero, &request);
+}
+
+static int64_t shard_count(const struct zinf_zero *zero, int block)
+{
+    return zinf_plan_padded_count(zero->plan, block) / zero->ranks;
+}
+
+static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    size_t bytes =
+        (size_t)shard_count(zero, operation->block) * zinf_dtype_bytes(zero->options.dtype);
+    char *window = zero->windows[operation->window];
+    memcpy(window + (size_t)zero->rank * bytes, zero->blocks[operation->block].weights, bytes);
+    all_gather(zero, window, bytes);
+}
+
+/* The gradient as it stands before the exchange, in the wire's type; in fp16 divided by the world
+ * now, so that no sum overflows. */
+static void *prepare(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    int64_t padded = zinf_plan_padded_count(zero->plan, operation->block);
+    int64_t count = o->model->blocks[operation->block].element_count;
+    void *source = zero->blocks[operation->block].accumulator;
+    enum zinf_dtype dtype = o->accumulation_dtype;
+    if (operation->gradient >= 0) {
+        size_t element = zinf_dtype_bytes(o->dtype);
+        source = zero->gradients[operation->gradient];
+        dtype = o->dtype;
+        memset((char *)source + (size_t)count * element, 0, (size_t)(padded - count) * element);
+    }
+    if (dtype != o->wire_dtype) {
+        o->ops->cast(zero->send, o->wire_dtype, source, dtype, padded);
+        source = zero->send;
+    }
+    if (o->wire_dtype == ZINF_FP16 && zero->ranks > 1)
+        o->ops->scale(source, o->wire_dtype, padded, 1.0f / (float)zero->ranks);
+    return source;
+}
+
+static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_block_state *state = &zero->blocks[operation->block];
+    int64_t shard = shard_count(zero, operation->block);
+    void *parts = prepare(zero, operation);
+    float scale = o->wire_dtype == ZINF_FP16 ? 1.0f : 1.0f / (float)zero->ranks;
+    char *to = state->accumulator;
+    if (zero->ranks > 1) {
+        struct zinf_comm_request request = {0};
+        o->comm->ops->exchange(o->comm, parts, zero->receive,
+                               (size_t)shard * zinf_dtype_bytes(o->wire_dtype), &request);
+        finish(zero, &request);
+        parts = zero->receive;
+    }
+    if (!o->sharding.gradients)
+        to += (size_t)(zero->rank * shard) * zinf_dtype_bytes(o->accumulation_dtype);
+    if (parts != to)
+        o->ops->reduce(to, o->accumulation_dtype, parts, o->wire_dtype, zero->ranks, shard, scale,
+                       !o->sharding.gradients || operation->first);
+    if (operation->last)
+        state->square_sum = o->ops->square_sum(to, o->accumulation_dtype, shard);
+}
+
+static void agree(struct zinf_zero *zero)
+{
+    double sum = 0;
+    for (int i = 0; i < zero->options.model->block_count; i++)
+        sum += zero->blocks[i].square_sum;
+    zero->agree[0] = sum;
+    zinf_comm_gather_small(zero->options.comm, zero->agree, sizeof zero->agree, zero->agree_all);
+}
+
+static void carry_out(void *context, int64_t index)
+{
+    struct zinf_zero *zero = context;
+    const struct zinf_plan_operation *operation = &zero->plan->operations[ZINF_LANE_COMM][index];
+    zinf_lanes_wait(zero->lanes, ZINF_LANE_COMPUTE, operation->wait_other);
+    switch (operation->kind) {
+    case ZINF_PLAN_GATHER_WINDOW:
+        gather_window(zero, operation);
+        break;
+    case ZINF_PLAN_GATHER_WEIGHTS:
+        all_gather(zero, zero->blocks[operation->block].weights,
+                   (size_t)shard_count(zero, operation->block) *
+                       zinf_dtype_bytes(zero->options.dtype));
+        break;
+    case ZINF_PLAN_GATHER_GRADIENT:
+        all_gather(zero, zero->blocks[operation->block].accumulator,
+                   (size_t)shard_count(zero, operation->block) *
+                       zinf_dtype_bytes(zero->options.accumulation_dtype));
+        break;
+    case ZINF_PLAN_REDUCE:
+        reduce(zero, operation);
+        break;
+    case ZINF_PLAN_AGREE:
+        agree(zero);
+        break;
+    case ZINF_PLAN_REPORT:
+        zinf_comm_gather_small(zero->options.comm, zero->report, sizeof zero->report,
+                               zero->report_all);
+        break;
+    default:
+        ZINF_ASSERT(!"an operation of the compute lane in the communication lane");
+    }
+}
+
+static void describe(void *context, enum zinf_lane lane, int64_t index, char *out, size_t out_bytes)
+{
+    const struct zinf_zero *zero = context;
+    zinf_plan_describe(zero->plan, lane, index, out, out_bytes);
+}
+
+int zinf_zero_start(struct zinf_zero *zero)
+{
+    return zinf_lanes_new(&zero->lanes, zero->options.comm, zero->options.watchdog_s, describe,
+                          zero);
+}
+
+void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan)
+{
+    zero->plan = plan;
+    for (int i = 0; i < zero->options.model->block_count; i++)
+        zero->blocks[i].square_sum = 0;
+    zinf_lanes_begin(zero->lanes, plan->count[ZINF_LANE_COMM], carry_out, zero);
+}
+
+double zinf_zero_wait(struct zinf_zero *zero, int64_t index)
+{
+    return zinf_lanes_wait(zero->lanes, ZINF_LANE_COMM,
+                           zero->plan->operations[ZINF_LANE_COMPUTE][index].wait_other);
+}
+
+void zinf_zero_done(struct zinf_zero *zero)
+{
+    zinf_lanes_done(zero->lanes, ZINF_LANE_COMPUTE);
+}
+
+double zinf_zero_end(struct zinf_zero *zero)
+{
+    return zinf_lanes_end(zero->lanes);
+}

@@ -1,0 +1,129 @@
+/*
+ * What a rank keeps of each block, and where: the table at the top of zero.h, carried out.
+ */
+#include "zero/zero.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct zinf_range zinf_zero_shard(const struct zinf_zero *zero, int block)
+{
+    return zinf_partition_shard(zero->options.model->blocks[block].element_count, zero->ranks,
+                                zero->rank);
+}
+
+static int64_t shard_count(const struct zinf_zero *zero, int block)
+{
+    return zinf_partition_shard_count(zero->options.model->blocks[block].element_count,
+                                      zero->ranks);
+}
+
+struct zinf_range zinf_zero_owned(const struct zinf_zero *zero, int block)
+{
+    int64_t shard = shard_count(zero, block);
+    if (!zero->options.sharding.optimizer)
+        return (struct zinf_range){0, zero->ranks * shard};
+    return (struct zinf_range){zero->rank * shard, (zero->rank + 1) * shard};
+}
+
+/* Pieces of the owned part, joined where they follow each other and are treated alike; gaps join
+ * what stands before them. */
+static void find_runs(struct zinf_zero *zero, int block)
+{
+    const struct zinf_block *b = &zero->options.model->blocks[block];
+    struct zinf_block_state *state = &zero->blocks[block];
+    struct zinf_range owned = zinf_zero_owned(zero, block);
+    state->runs = zinf_alloc((size_t)b->piece_count * sizeof *state->runs);
+    for (int i = 0; i < b->piece_count; i++) {
+        const struct zinf_piece *piece = &b->pieces[i];
+        struct zinf_range part = zinf_range_intersect(
+            owned, (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
+        bool decay = !(zero->options.no_decay && zero->options.no_decay[piece->param]);
+        struct zinf_run *before = state->run_count ? &state->runs[state->run_count - 1] : NULL;
+        if (part.begin == part.end)
+            continue;
+        if (before && before->decay == decay)
+            before->count = part.end - owned.begin - before->begin;
+        else
+            state->runs[state->run_count++] =
+                (struct zinf_run){part.begin - owned.begin, part.end - part.begin, decay};
+    }
+}
+
+static void lay_out_block(struct zinf_zero *zero, int block, struct zinf_pool *pool)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_block_state *state = &zero->blocks[block];
+    int64_t shard = shard_count(zero, block), padded = shard * zero->ranks;
+    struct zinf_range owned = zinf_zero_owned(zero, block);
+    size_t owned_bytes = (size_t)(owned.end - owned.begin) * sizeof(float);
+    size_t weights = (size_t)(o->sharding.parameters ? shard : padded) * zinf_dtype_bytes(o->dtype);
+    size_t gradients =
+        (size_t)(o->sharding.gradients ? shard : padded) * zinf_dtype_bytes(o->accumulation_dtype);
+    zero->bytes.weights += weights;
+    zero->bytes.gradients += gradients;
+    zero->bytes.optimizer += (size_t)o->moment_count * owned_bytes;
+    state->weights = zinf_pool_take(pool, weights);
+    state->accumulator = zinf_pool_take(pool, gradients);
+    for (int i = 0; i < o->moment_count; i++)
+        state->moment[i] = zinf_pool_take(pool, owned_bytes);
+    if (o->dtype != ZINF_FP32) {
+        zero->bytes.optimizer += owned_bytes;
+        state->master = zinf_pool_take(pool, owned_bytes);
+    } else if (state->weights) {
+        state->master = (float *)state->weights + (o->sharding.parameters ? 0 : owned.begin);
+    }
+}
+
+static void lay_out_windows(struct zinf_zero *zero, const struct zinf_plan *plan,
+                            struct zinf_pool *pool)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    size_t window = (size_t)plan->window_elements * zinf_dtype_bytes(o->dtype);
+    size_t wire = (size_t)plan->window_elements * zinf_dtype_bytes(o->wire_dtype);
+    enum zinf_dtype source = o->sharding.gradients ? o->dtype : o->accumulation_dtype;
+    for (int i = 0; i < plan->window_count; i++)
+        zero->windows[i] = zinf_pool_take(pool, window);
+    for (int i = 0; i < plan->gradient_window_count; i++)
+        zero->gradients[i] = zinf_pool_take(pool, window);
+    zero->bytes.windows = (size_t)(plan->window_count + plan->gradient_window_count) * window;
+    if (source != o->wire_dtype) {
+        zero->send = zinf_pool_take(pool, wire);
+        zero->bytes.communication += wire;
+    }
+    if (zero->ranks > 1) {
+        zero->receive = zinf_pool_take(pool, wire);
+        zero->bytes.communication += wire;
+    }
+}
+
+void zinf_zero_layout(struct zinf_zero *zero, const struct zinf_zero_options *options,
+                      const struct zinf_plan *plan, struct zinf_pool *pool)
+{
+    zero->options = *options;
+    zero->rank = options->comm->rank;
+    zero->ranks = options->comm->size;
+    zero->bytes = (struct zinf_zero_bytes){0};
+    if (!zero->blocks) {
+        size_t ranks = (size_t)zero->ranks;
+        zero->blocks = zinf_alloc((size_t)options->model->block_count * sizeof *zero->blocks);
+        zero->agree_all = zinf_alloc(ranks * sizeof zero->agree);
+        zero->report_all = zinf_alloc(ranks * sizeof zero->report);
+        for (int i = 0; i < options->model->block_count; i++)
+            find_runs(zero, i);
+    }
+    for (int i = 0; i < options->model->block_count; i++)
+        lay_out_block(zero, i, pool);
+    lay_out_windows(zero, plan, pool);
+}
+
+void zinf_zero_close(struct zinf_zero *zero)
+{
+    zinf_lanes_free(zero->lanes);
+    for (int i = 0; zero->blocks && i < zero->options.model->block_count; i++)
+        free(zero->blocks[i].runs);
+    free(zero->blocks);
+    free(zero->agree_all);
+    free(zero->report_all);
+    memset(zero, 0, sizeof *zero);
+}
