@@ -1,0 +1,53 @@
+#!/bin/sh
+# Build zinf and run all its tests: README's second command.
+#
+#   sh tests/check.sh [CONFIGURE OPTION...]       for example --enable-sanitizers, or CC=clang CXX=clang++
+#
+# Works in ./build (another folder: BUILD_DIR=...), configures it if needed or if options are given, and ends with
+# "N passed, N failed, N skipped": every case of a GoogleTest program counts, and every other test as one. Exits non-zero if
+# anything failed, or if nothing ran.
+set -u
+top=$(cd "$(dirname "$0")/.." && pwd)
+build=${BUILD_DIR:-$top/build}
+jobs=${JOBS:-$(nproc)}
+
+[ -x "$top/configure" ] || "$top/autogen.sh" || exit 1
+mkdir -p "$build" && cd "$build" || exit 1
+if [ $# -gt 0 ] || [ ! -f Makefile ]; then
+    "$top/configure" --enable-werror "$@" || exit 1
+fi
+make -j"$jobs" || exit 1
+rm -f tests/*.log tests/*.trs
+make -k -j"$jobs" check
+status=$?
+
+# Automake's verdict stands in .trs, the cases of a GoogleTest program in .log. Under mpiexec every rank prints the same
+# cases; the largest count of a log is the one that counts.
+# shellcheck disable=SC2046 # a list of names without blanks
+count=$(awk '
+function end_of_test()
+{
+    if (verdict == "") return
+    if (verdict == "SKIP") { skipped++; print "skipped: " test ": " last > "/dev/stderr" }
+    else if (verdict == "PASS") passed += cases + skips > 0 ? cases : 1
+    else { failed += bad > 0 ? bad : 1; passed += good }
+    if (verdict == "PASS") skipped += skips
+}
+FNR == 1 && FILENAME ~ /[.]trs$/ {
+    end_of_test()
+    verdict = last = ""
+    cases = bad = good = skips = 0
+    test = FILENAME
+    sub(/[.]trs$/, "", test)
+}
+/^:test-result:/ && FILENAME ~ /[.]trs$/ { verdict = $2; sub(/^X/, "", verdict) }
+/^\[  PASSED  \] [0-9]+ test/ { if ($4 > cases) cases = good = $4 }
+/^\[  SKIPPED \] [0-9]+ test/ { if ($4 > skips) skips = $4 }
+/^\[  FAILED  \] [0-9]+ test/ { if ($4 > bad) bad = $4 }
+FILENAME ~ /[.]log$/ && NF { last = $0 }
+END { end_of_test(); printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }
+' $(printf '%s\n' tests/*.trs | sed 's/\(.*\)[.]trs$/& \1.log/'))
+echo "$count"
+case $count in *' 0 failed, '*) ;; *) exit 1 ;; esac
+case $count in '0 passed'*) exit 1 ;; esac
+exit $status
