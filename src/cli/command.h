@@ -1,0 +1,52 @@
+/*
+ * A command: one file cmd_NAME.c with a `const struct zinf_command zinf_command_NAME` at its end, and one line in commands.c.
+ */
+#ifndef ZINF_CLI_COMMAND_H
+#define ZINF_CLI_COMMAND_H
+
+#include "cli/options.h"
+#include "topology/comm.h"
+#include "train/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** What a command gets. */
+struct zinf_context {
+    const struct zinf_options *options;
+    struct zinf_comm *comm; /* commands that are not parallel run on rank 0 only, with a communicator of size 1 (ops NULL) */
+    int ranks;              /* of the job: what `zinf config` counts with when it runs alone on rank 0 */
+};
+
+struct zinf_command {
+    const char *name;
+    const char *arguments; /* "ds.json", "PATH [--verify]" */
+    const char *summary;   /* one line of --help */
+    const char *help;      /* the text of `zinf help NAME`, behind the usage line */
+    const struct zinf_option *options; /* its own; NULL = none */
+    int min_arguments, max_arguments;  /* max < 0: any number */
+    bool parallel;                     /* starts MPI and runs on every rank */
+    bool takes_json;                   /* knows --json */
+    /** @return 0 or a negative status; the same on all ranks; a message was logged before a failure */
+    int (*run)(const struct zinf_context *context);
+};
+
+/** All commands, in the order of --help; NULL behind the last. */
+extern const struct zinf_command *const zinf_commands[];
+const struct zinf_command *zinf_command_find(const char *name);
+
+/**
+ * Load options->arguments[0] on every rank, log errors, warnings and the lists once, and agree. Collective over context->comm.
+ * @return 0 or the same failure on all ranks; *config is the caller's, zinf_config_free()
+ */
+int zinf_command_config(const struct zinf_context *context, enum zinf_config_purpose purpose,
+                        struct zinf_config **config);
+
+/* One declaration a command. */
+extern const struct zinf_command zinf_command_config_file; /* `zinf config` */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
