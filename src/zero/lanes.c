@@ -21,8 +21,8 @@
 #include "base/status.h"
 
 static const double nap_s = 50e-6;
-static const double describe_grace_s =
-    1.0; /* what a waiting compute lane leaves to the mover, which knows more */
+static const double describe_grace =
+    0.1; /* of the watchdog: left to the mover, which knows more, by a waiting compute lane */
 
 struct zinf_lanes {
     struct zinf_comm *comm;
@@ -208,7 +208,7 @@ double zinf_lanes_wait(struct zinf_lanes *lanes, enum zinf_lane lane, int64_t co
     pthread_mutex_lock(&lanes->mutex);
     if (lanes->done[lane] < count) {
         double begin_s = zinf_clock_s();
-        double grace_s = lane == ZINF_LANE_COMM ? describe_grace_s : 0;
+        double grace_s = lane == ZINF_LANE_COMM ? describe_grace * lanes->watchdog_s : 0;
         while (lanes->done[lane] < count)
             sleep_watched(lanes, grace_s);
         waited_s = zinf_clock_s() - begin_s;
