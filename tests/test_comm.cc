@@ -5,11 +5,13 @@
  */
 #include "topology/comm.h"
 #include "topology/comm_mpi.h"
+#include "topology/consistency.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -232,6 +234,68 @@ TEST(Comm, KnowsItsNeighbours)
     EXPECT_LT(comm.local_rank, comm.local_size);
     EXPECT_EQ(comm.size, comm.local_size); /* tests run on one machine */
     EXPECT_EQ(comm.rank, comm.local_rank);
+}
+
+/* Run `check` with the log in a file; returns what it wrote. */
+static std::string logged(int *status, const struct zinf_fact *facts, size_t count)
+{
+    FILE *file = tmpfile();
+    struct zinf_log_options options = {};
+    options.rank = comm.rank;
+    options.terminal = file;
+    zinf_log_configure(&options);
+    *status = zinf_consistency_check(&comm, facts, count);
+    options.terminal = nullptr;
+    zinf_log_configure(&options);
+    char text[8192];
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    return text;
+}
+
+TEST(Consistency, EqualFactsPassWithoutAWord)
+{
+    struct zinf_fact facts[] = {{"build", "0.1.0 abc"}, {"data", nullptr}, {"model", ""}};
+    int status = 1;
+    EXPECT_EQ("", logged(&status, facts, 3));
+    EXPECT_EQ(0, status);
+    EXPECT_EQ("", logged(&status, facts, 0));
+    EXPECT_EQ(0, status);
+}
+
+TEST(Consistency, OneOddRankIsNamedWithItsValue)
+{
+    int last = comm.size - 1, status = 1;
+    std::string data = "crc " + std::to_string(comm.rank == last ? 2 : 1);
+    struct zinf_fact facts[] = {{"build", "0.1.0 abc"}, {"data", data.c_str()}, {"model", "m"}};
+    std::string text = logged(&status, facts, 3);
+    if (comm.size == 1) {
+        EXPECT_EQ(0, status);
+        return;
+    }
+    EXPECT_EQ(ZINF_E_USAGE, status);
+    if (comm.rank) {
+        EXPECT_EQ("", text); /* one message from one rank */
+        return;
+    }
+    std::string first =
+        comm.size == 2 ? "rank 0: crc 1" : "rank 0-" + std::to_string(last - 1) + ": crc 1";
+    EXPECT_NE(std::string::npos, text.find("1 of 3 facts")) << text;
+    EXPECT_NE(std::string::npos, text.find(first)) << text;
+    EXPECT_NE(std::string::npos, text.find("rank " + std::to_string(last) + ": crc 2")) << text;
+    EXPECT_EQ(std::string::npos, text.find("abc")) << text; /* what is equal is not shown */
+}
+
+TEST(Consistency, AFactThatOneRankDoesNotHaveDiffers)
+{
+    struct zinf_fact facts[] = {{"build", "b"}, {"cuda", "12"}};
+    int status = 1;
+    std::string text = logged(&status, facts, comm.rank == comm.size - 1 ? 1 : 2);
+    EXPECT_EQ(comm.size == 1 ? 0 : ZINF_E_USAGE, status);
+    if (comm.rank == 0 && comm.size > 1) {
+        EXPECT_NE(std::string::npos, text.find("(unknown here)")) << text;
+    }
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,79 @@
+/*
+ * Signal handlers that set flags. See signals.h.
+ */
+#include "base/signals.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/status.h"
+
+/* Lock-free, so that a handler may write them whichever thread it runs on. */
+static _Atomic int stop_count, checkpoint_count;
+static _Atomic int64_t stop_first_ns, stop_last_ns;
+
+static void on_stop(int number)
+{
+    struct timespec now;
+    int64_t none = 0;
+    int saved = errno;
+    (void)number;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    atomic_compare_exchange_strong(&stop_first_ns, &none, ns);
+    atomic_store(&stop_last_ns, ns);
+    atomic_fetch_add(&stop_count, 1);
+    errno = saved;
+}
+
+static void on_checkpoint(int number)
+{
+    (void)number;
+    atomic_fetch_add(&checkpoint_count, 1);
+}
+
+static int catch_signal(int number, void (*handler)(int))
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART;
+    sigfillset(&action.sa_mask);
+    if (sigaction(number, &action, NULL) == 0)
+        return 0;
+    zinf_error_log("signal %d cannot be caught: %s", number, strerror(errno));
+    return ZINF_E_RUNTIME;
+}
+
+int zinf_signals_install(void)
+{
+    int status = 0;
+    atomic_store(&stop_count, 0);
+    atomic_store(&checkpoint_count, 0);
+    atomic_store(&stop_first_ns, 0);
+    atomic_store(&stop_last_ns, 0);
+    if ((status = catch_signal(SIGTERM, on_stop)) || (status = catch_signal(SIGINT, on_stop)))
+        return status;
+    return catch_signal(SIGUSR1, on_checkpoint);
+}
+
+struct zinf_signals zinf_signals_state(void)
+{
+    return (struct zinf_signals){
+        .stop_count = atomic_load(&stop_count),
+        .stop_first_s = 1e-9 * (double)atomic_load(&stop_first_ns),
+        .stop_last_s = 1e-9 * (double)atomic_load(&stop_last_ns),
+        .checkpoint_count = atomic_load(&checkpoint_count),
+    };
+}
+
+int zinf_signals_stop_level(const struct zinf_signals *signals)
+{
+    if (!signals->stop_count)
+        return 0;
+    return signals->stop_last_s - signals->stop_first_s >= ZINF_SECOND_SIGNAL_S ? 2 : 1;
+}
