@@ -14,7 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "base/fault.h"
-#include "temporary_folder.h"
+#include "temporary_folder.hh"
 
 namespace
 {

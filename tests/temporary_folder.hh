@@ -1,6 +1,6 @@
 // A folder that lives as long as a test: files to make, to read and to look for.
-#ifndef ZINF_TESTS_TEMPORARY_FOLDER_H
-#define ZINF_TESTS_TEMPORARY_FOLDER_H
+#ifndef ZINF_TESTS_TEMPORARY_FOLDER_HH
+#define ZINF_TESTS_TEMPORARY_FOLDER_HH
 
 #include <cstdlib>
 #include <filesystem>
