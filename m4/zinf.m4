@@ -47,8 +47,8 @@ AC_DEFUN([ZINF_DIR_FLAGS], [
 
 # ZINF_LIBRARY(OPTION, PREFIX, CANDIDATES, LIBRARY, HEADER, CALL, [MORE CFLAGS], [MORE LIBS])
 # Takes the first candidate with which a program that makes CALL links; sets found, version, PREFIX_CFLAGS, PREFIX_LIBS.
-# A candidate is pc:MODULE (pkg-config), show:WRAPPER (a compiler wrapper that knows -show) or plain flags. --with-OPTION=DIR
-# leaves two: the wrappers in DIR/bin, and -lLIBRARY below DIR.
+# A candidate is pc:MODULE (pkg-config), show:WRAPPER (a compiler wrapper that knows -show), -lNAME or a folder that holds
+# include/HEADER. --with-OPTION=DIR leaves two: the wrappers in DIR/bin, and -lLIBRARY below DIR.
 AC_DEFUN([ZINF_LIBRARY], [
     found=no version=- $2_CFLAGS= $2_LIBS=
     zinf_candidates="$3"
@@ -71,8 +71,9 @@ AC_DEFUN([ZINF_LIBRARY], [
             [show:*], [zinf_wrapper=`AS_ECHO(["$zinf_candidate"]) | sed s/^show://`
                 zinf_words=`$zinf_wrapper -show 2>/dev/null` || continue
                 ZINF_SPLIT_FLAGS([$2], [$zinf_words])],
-            [*/*], [ZINF_DIR_FLAGS([$2], [$zinf_candidate], [$4])],
-            [$2_CFLAGS= $2_LIBS=$zinf_candidate])
+            [-*], [$2_CFLAGS= $2_LIBS=$zinf_candidate],
+            [test -f "$zinf_candidate/include/$5" || continue
+                ZINF_DIR_FLAGS([$2], [$zinf_candidate], [$4])])
         ZINF_TRY_LINK([[$]$2_CFLAGS $7], [[$]$2_LIBS $8], [$5], [$6], [found=yes; break])
     done
     AS_IF([test $found = no], [$2_CFLAGS= $2_LIBS= version=-])

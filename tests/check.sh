@@ -40,6 +40,7 @@ FNR == 1 && FILENAME ~ /[.]trs$/ {
     test = FILENAME
     sub(/[.]trs$/, "", test)
 }
+{ gsub(/\033\[[0-9;]*m/, "") } # Open MPI gives the ranks a terminal, GoogleTest then colours
 /^:test-result:/ && FILENAME ~ /[.]trs$/ { verdict = $2; sub(/^X/, "", verdict) }
 /^\[  PASSED  \] [0-9]+ test/ { if ($4 > cases) cases = good = $4 }
 /^\[  SKIPPED \] [0-9]+ test/ { if ($4 > skips) skips = $4 }
