@@ -67,7 +67,9 @@ enum { ZINF_CHECKPOINT_VERSION = 1 };
 /**
  * Write a checkpoint and give it its name when it is whole and on disk (temporary name, fsync on every rank, rename, fsync of the folder).
  * Collective over comm; comm's data path must be idle.
- * @return 0; ZINF_E_NO_SPACE or ZINF_E_RUNTIME, the same on all ranks: nothing but the message is left behind
+ * @return 0; ZINF_E_NO_SPACE or ZINF_E_RUNTIME, the same on all ranks: nothing but one message is left behind (an error when it is
+ *         ZINF_E_RUNTIME, a warning when the disk is full). Only when the folder's fsync fails after the rename does the file, whole and
+ *         synced, stay under its name.
  * Cost: one write of this rank's bytes, one CRC32C pass.
  */
 int zinf_checkpoint_save(struct zinf_comm *comm, const char *path,
@@ -91,11 +93,17 @@ bool zinf_checkpoint_has(const struct zinf_checkpoint_file *file, const char *pa
 /** Attribute of /run; *real is set for both kinds. @return 0 or -1 when there is none. */
 int zinf_checkpoint_attribute(const struct zinf_checkpoint_file *file, const char *name,
                               int64_t *integer, double *real);
+/** All attributes of /run; borrowed until close. @return how many */
+int zinf_checkpoint_attributes(const struct zinf_checkpoint_file *file,
+                               const struct zinf_attribute **attributes);
 /** A text of /provenance; borrowed until close; NULL when there is none. */
 const char *zinf_checkpoint_text(const struct zinf_checkpoint_file *file, const char *name);
 /** Read slices of arrays (any distribution, overlaps between ranks allowed). Collective: all ranks get the same status. */
 int zinf_checkpoint_load(struct zinf_checkpoint_file *file, const struct zinf_array *arrays,
                          int array_count, struct zinf_error *error);
+/** Elements [offset, offset + count) of one array. Local. */
+int zinf_checkpoint_read(const struct zinf_checkpoint_file *file, const char *path, int64_t offset,
+                         int64_t count, float *out, struct zinf_error *error);
 void zinf_checkpoint_close(struct zinf_checkpoint_file *file);
 
 /** The datasets outside /checksums, for inspect and export; borrowed until close. */

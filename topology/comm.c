@@ -2,13 +2,15 @@
  * The control path: what ranks agree on while nothing is in flight. See comm.h.
  *
  * Everything is built on gather_small, so that a backend need not know reductions and every rank
- * computes the result from the same bytes in the same order.
+ * computes the result from the same bytes in the same order. A single rank that has not started MPI
+ * (ops NULL) agrees with itself.
  */
 #include "topology/comm.h"
 
 #include "base/status.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int zinf_comm_agree(struct zinf_comm *comm, int status)
 {
@@ -39,22 +41,35 @@ bool zinf_comm_same(struct zinf_comm *comm, uint64_t value)
 
 void zinf_comm_barrier(struct zinf_comm *comm)
 {
-    comm->ops->barrier(comm);
+    if (comm->ops)
+        comm->ops->barrier(comm);
 }
 
 void zinf_comm_broadcast(struct zinf_comm *comm, int root, void *buffer, size_t bytes)
 {
     ZINF_ASSERT(root >= 0 && root < comm->size);
-    comm->ops->broadcast(comm, root, buffer, bytes);
+    if (comm->ops)
+        comm->ops->broadcast(comm, root, buffer, bytes);
 }
 
 void zinf_comm_gather_small(struct zinf_comm *comm, const void *mine, size_t bytes, void *all)
 {
-    comm->ops->gather_small(comm, mine, bytes, all);
+    if (comm->ops)
+        comm->ops->gather_small(comm, mine, bytes, all);
+    else
+        memcpy(all, mine, bytes);
 }
 
 void zinf_comm_gather_bytes(struct zinf_comm *comm, const void *mine, size_t bytes, void **all,
                             size_t *offsets)
 {
-    comm->ops->gather_bytes(comm, mine, bytes, all, offsets);
+    if (comm->ops) {
+        comm->ops->gather_bytes(comm, mine, bytes, all, offsets);
+        return;
+    }
+    *all = zinf_alloc(bytes);
+    if (bytes)
+        memcpy(*all, mine, bytes);
+    offsets[0] = 0;
+    offsets[1] = bytes;
 }

@@ -63,7 +63,7 @@ struct zinf_comm {
     void *state;
 };
 
-/* Control path. Collective over comm; the result is the same on all ranks. */
+/* Control path. Collective over comm; the result is the same on all ranks. A communicator of size 1 may have no backend (ops NULL). */
 
 /** The worst (smallest) status of all ranks. Every operation that can fail on one rank ends with this. */
 int zinf_comm_agree(struct zinf_comm *comm, int status);

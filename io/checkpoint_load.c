@@ -1,0 +1,224 @@
+/*
+ * Opening, verifying and loading a checkpoint. See checkpoint.h.
+ *
+ * Rank 0 alone reads the table of contents through HDF5 and tells the others; the arrays' bytes are
+ * read by pread, each rank what it needs.
+ */
+#include "io/checkpoint.h"
+
+#include "base/crc32c.h"
+#include "io/agree.h"
+#include "io/checkpoint_format.h"
+#include "io/checkpoint_table.h"
+#include "io/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct zinf_checkpoint_file {
+    struct zinf_comm *comm;
+    char *path; /* links resolved, so that all ranks open one file while `latest` moves on */
+    int descriptor;
+    struct zinf_checkpoint_table table;
+};
+
+static int resolve(struct zinf_checkpoint_file *file, const char *path, struct zinf_error *error)
+{
+    file->path = realpath(path, NULL);
+    if (!file->path)
+        return zinf_error_at(error, ZINF_E_USAGE, path, 0, 0, "no checkpoint there: %s",
+                             strerror(errno));
+    int status = zinf_file_open(&file->descriptor, file->path, O_RDONLY, error);
+    if (status)
+        return error->status = ZINF_E_USAGE;
+    return zinf_checkpoint_table_read(&file->table, file->descriptor, file->path, error);
+}
+
+static void share_path(struct zinf_checkpoint_file *file)
+{
+    size_t length = file->path ? strlen(file->path) + 1 : 0;
+    zinf_comm_broadcast(file->comm, 0, &length, sizeof length);
+    if (file->comm->rank != 0)
+        file->path = zinf_alloc(length);
+    zinf_comm_broadcast(file->comm, 0, file->path, length);
+}
+
+int zinf_checkpoint_open(struct zinf_checkpoint_file **file, struct zinf_comm *comm,
+                         const char *path, struct zinf_error *error)
+{
+    struct zinf_checkpoint_file *opened = zinf_alloc(sizeof *opened);
+    opened->comm = comm;
+    opened->descriptor = -1;
+    int status = zinf_agree_error(comm, comm->rank == 0 ? resolve(opened, path, error) : 0, error);
+    if (!status) {
+        share_path(opened);
+        zinf_checkpoint_table_broadcast(&opened->table, comm);
+        if (comm->rank != 0)
+            status = zinf_file_open(&opened->descriptor, opened->path, O_RDONLY, error);
+        status = zinf_agree_error(comm, status, error);
+    }
+    if (status)
+        zinf_checkpoint_close(opened);
+    else
+        *file = opened;
+    return status;
+}
+
+void zinf_checkpoint_close(struct zinf_checkpoint_file *file)
+{
+    if (!file)
+        return;
+    if (file->descriptor >= 0)
+        close(file->descriptor);
+    zinf_checkpoint_table_release(&file->table);
+    free(file->path);
+    free(file);
+}
+
+/* ---- verify ---- */
+
+static int verify_slab(struct zinf_checkpoint_file *file, int index, int64_t slab, char *buffer,
+                       struct zinf_error *error)
+{
+    const struct zinf_checkpoint_entry *entry = &file->table.entries[index];
+    int64_t at = slab * ZINF_SLAB_BYTES, bytes = (int64_t)entry->bytes - at;
+    if (bytes > ZINF_SLAB_BYTES)
+        bytes = ZINF_SLAB_BYTES;
+    if (zinf_file_read(file->descriptor, file->path, buffer, (size_t)bytes, entry->file_offset + at,
+                       error)) {
+        char text[sizeof error->text];
+        memcpy(text, error->text, sizeof text);
+        return zinf_error_at(error, ZINF_E_CHECKPOINT, file->path, 0, 0, "%s: %.1200s", entry->path,
+                             text);
+    }
+    if (zinf_crc32c(0, buffer, (size_t)bytes) ==
+        file->table.rows[file->table.first_rows[index] + slab])
+        return 0;
+    return zinf_error_at(error, ZINF_E_CHECKPOINT, file->path, 0, 0,
+                         "%s is damaged: bytes %lld to %lld do not match their checksum",
+                         entry->path, (long long)at, (long long)(at + bytes - 1));
+}
+
+int zinf_checkpoint_verify(struct zinf_checkpoint_file *file, struct zinf_error *error)
+{
+    char *buffer = zinf_alloc(ZINF_SLAB_BYTES);
+    int64_t turn = 0;
+    int status = 0;
+    for (int i = 0; i < file->table.entry_count; i++) {
+        const struct zinf_checkpoint_entry *entry = &file->table.entries[i];
+        if (entry->file_offset < 0 || entry->link_target)
+            continue; /* texts were checked at opening; a link's bytes are its target's */
+        for (int64_t slab = 0; slab < zinf_slab_count((int64_t)entry->bytes) && !status; slab++)
+            if (turn++ % file->comm->size == file->comm->rank)
+                status = verify_slab(file, i, slab, buffer, error);
+    }
+    free(buffer);
+    return zinf_agree_error(file->comm, status, error);
+}
+
+/* ---- look up ---- */
+
+static int find_entry(const void *path, const void *entry)
+{
+    return zinf_checkpoint_path_compare(path, ((const struct zinf_checkpoint_entry *)entry)->path);
+}
+
+static const struct zinf_checkpoint_entry *find(const struct zinf_checkpoint_file *file,
+                                                const char *path)
+{
+    return bsearch(path, file->table.entries, (size_t)file->table.entry_count,
+                   sizeof *file->table.entries, find_entry);
+}
+
+static bool same_shape(const struct zinf_checkpoint_entry *entry, int dim_count,
+                       const int64_t *shape)
+{
+    return entry->file_offset >= 0 && entry->dim_count == dim_count &&
+           !memcmp(entry->shape, shape, sizeof *shape * (size_t)dim_count);
+}
+
+bool zinf_checkpoint_has(const struct zinf_checkpoint_file *file, const char *path, int dim_count,
+                         const int64_t *shape)
+{
+    const struct zinf_checkpoint_entry *entry = find(file, path);
+    return entry && same_shape(entry, dim_count, shape);
+}
+
+int zinf_checkpoint_attribute(const struct zinf_checkpoint_file *file, const char *name,
+                              int64_t *integer, double *real)
+{
+    for (int i = 0; i < file->table.attribute_count; i++) {
+        const struct zinf_attribute *one = &file->table.attributes[i];
+        if (strcmp(one->name, name))
+            continue;
+        if (integer)
+            *integer = one->is_real ? (int64_t)one->real : one->integer;
+        if (real)
+            *real = one->is_real ? one->real : (double)one->integer;
+        return 0;
+    }
+    return -1;
+}
+
+int zinf_checkpoint_attributes(const struct zinf_checkpoint_file *file,
+                               const struct zinf_attribute **attributes)
+{
+    *attributes = file->table.attributes;
+    return file->table.attribute_count;
+}
+
+const char *zinf_checkpoint_text(const struct zinf_checkpoint_file *file, const char *name)
+{
+    for (int i = 0; i < file->table.text_count; i++)
+        if (!strcmp(file->table.texts[i].name, name))
+            return file->table.texts[i].value;
+    return NULL;
+}
+
+int zinf_checkpoint_entries(const struct zinf_checkpoint_file *file,
+                            const struct zinf_checkpoint_entry **entries)
+{
+    *entries = file->table.entries;
+    return file->table.entry_count;
+}
+
+/* ---- load ---- */
+
+int zinf_checkpoint_read(const struct zinf_checkpoint_file *file, const char *path, int64_t offset,
+                         int64_t count, float *out, struct zinf_error *error)
+{
+    const struct zinf_checkpoint_entry *entry = find(file, path);
+    if (!entry || entry->file_offset < 0)
+        return zinf_error_at(error, ZINF_E_USAGE, file->path, 0, 0, "%s is not in it", path);
+    int64_t total = (int64_t)(entry->bytes / sizeof(float));
+    ZINF_ASSERT(offset >= 0 && count >= 0 && offset <= total && count <= total - offset);
+    int status = zinf_file_read(file->descriptor, file->path, out, sizeof(float) * (size_t)count,
+                                entry->file_offset + (int64_t)sizeof(float) * offset, error);
+    return status ? (error->status = ZINF_E_CHECKPOINT) : 0;
+}
+
+static int load_array(struct zinf_checkpoint_file *file, const struct zinf_array *array,
+                      struct zinf_error *error)
+{
+    if (!zinf_checkpoint_has(file, array->path, array->dim_count, array->shape))
+        return zinf_error_at(error, ZINF_E_USAGE, file->path, 0, 0,
+                             "%s is missing or has another shape: a checkpoint of another model",
+                             array->path);
+    int status = 0;
+    for (int i = 0; i < array->slice_count && !status; i++)
+        status = zinf_checkpoint_read(file, array->path, array->slices[i].offset,
+                                      array->slices[i].count, array->slices[i].data, error);
+    return status;
+}
+
+int zinf_checkpoint_load(struct zinf_checkpoint_file *file, const struct zinf_array *arrays,
+                         int array_count, struct zinf_error *error)
+{
+    int status = 0;
+    for (int i = 0; i < array_count && !status; i++)
+        status = load_array(file, &arrays[i], error);
+    return zinf_agree_error(file->comm, status, error);
+}
