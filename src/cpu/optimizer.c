@@ -1,0 +1,153 @@
+/*
+ * Updates of fp32 weights by Adam, Adagrad, Lion and SGD: one fused pass over weights, state and
+ * gradient. Formulas and sources: docs/optimizers.md. What depends on the step only is computed in
+ * double, once a call.
+ */
+#include "cpu/kernels.h"
+#include "cpu/vec.h"
+
+/* Coefficients of one call, rounded to fp32 once. */
+struct update {
+    const struct zinf_update *options;
+    int64_t count;
+    float *weights, *state0, *state1;
+    const void *gradient;
+    enum zinf_dtype gradient_dtype, low_dtype;
+    void *low;
+    float beta1, one_minus_beta1, beta2, one_minus_beta2;
+    float step_size;   /* lr / (1 - beta1^t) */
+    float root_factor; /* 1 / sqrt(1 - beta2^t) */
+    float epsilon;
+    float l2;     /* weight decay that is added to the gradient */
+    float shrink; /* lr * weight decay, decoupled */
+    float learning_rate, momentum, one_minus_dampening;
+};
+
+INLINE vfloat adam(const struct update *op, vfloat w, vfloat g, vfloat *m, vfloat *v)
+{
+    g += op->l2 * w;
+    *m = op->beta1 * *m + op->one_minus_beta1 * g;
+    *v = op->beta2 * *v + op->one_minus_beta2 * (g * g);
+    vfloat denominator = vsqrt(*v) * op->root_factor + op->epsilon;
+    w -= op->shrink * w;
+    return w - op->step_size * (*m / denominator);
+}
+
+INLINE vfloat adagrad(const struct update *op, vfloat w, vfloat g, vfloat *sum)
+{
+    g += op->l2 * w;
+    *sum += g * g;
+    return w - op->learning_rate * (g / (vsqrt(*sum) + op->epsilon));
+}
+
+INLINE vfloat lion(const struct update *op, vfloat w, vfloat g, vfloat *m)
+{
+    vfloat c = op->beta1 * *m + op->one_minus_beta1 * g;
+    vfloat rate = all(op->learning_rate);
+    vfloat move = choose(c > 0.0f, rate, choose(c < 0.0f, -rate, c - c)); /* c - c: 0, or NaN */
+    *m = op->beta2 * *m + op->one_minus_beta2 * g;
+    return w - op->shrink * w - move;
+}
+
+INLINE vfloat sgd(const struct update *op, vfloat w, vfloat g, vfloat *buffer)
+{
+    g += op->l2 * w;
+    if (op->momentum == 0.0f)
+        return w - op->learning_rate * g;
+    *buffer = op->options->step == 1 ? g : op->momentum * *buffer + op->one_minus_dampening * g;
+    return w - op->learning_rate * (op->options->nesterov ? g + op->momentum * *buffer : *buffer);
+}
+
+INLINE void update_chunk(enum zinf_optimizer optimizer, enum zinf_dtype gradient_dtype,
+                         const struct update *op, int64_t begin, int64_t end)
+{
+    float gradient_scale = op->options->gradient_scale;
+    for (int64_t i = begin; i < end; i += WIDTH) {
+        int64_t left = end - i;
+        vfloat w = load(ZINF_FP32, op->weights, i, left), m = {0}, v = {0};
+        vfloat g = load(gradient_dtype, op->gradient, i, left) * gradient_scale;
+        if (op->state0)
+            m = load(ZINF_FP32, op->state0, i, left);
+        if (optimizer == ZINF_ADAM)
+            v = load(ZINF_FP32, op->state1, i, left);
+        if (optimizer == ZINF_ADAM)
+            w = adam(op, w, g, &m, &v);
+        else if (optimizer == ZINF_ADAGRAD)
+            w = adagrad(op, w, g, &m);
+        else if (optimizer == ZINF_LION)
+            w = lion(op, w, g, &m);
+        else
+            w = sgd(op, w, g, &m);
+        store(ZINF_FP32, op->weights, i, left, w);
+        if (op->state0)
+            store(ZINF_FP32, op->state0, i, left, m);
+        if (optimizer == ZINF_ADAM)
+            store(ZINF_FP32, op->state1, i, left, v);
+        if (op->low)
+            store(op->low_dtype, op->low, i, left, w);
+    }
+}
+
+INLINE void update_chunk_of(enum zinf_optimizer optimizer, const struct update *op, int64_t begin,
+                            int64_t end)
+{
+    FOR_DTYPE(op->gradient_dtype, update_chunk(optimizer, constant_dtype, op, begin, end));
+}
+
+static void update_task(void *context, int64_t task)
+{
+    const struct update *op = context;
+    int64_t begin = task * CHUNK, end = least(begin + CHUNK, op->count);
+    switch (op->options->optimizer) {
+    case ZINF_ADAM:
+        update_chunk_of(ZINF_ADAM, op, begin, end);
+        break;
+    case ZINF_ADAGRAD:
+        update_chunk_of(ZINF_ADAGRAD, op, begin, end);
+        break;
+    case ZINF_LION:
+        update_chunk_of(ZINF_LION, op, begin, end);
+        break;
+    case ZINF_SGD:
+        update_chunk_of(ZINF_SGD, op, begin, end);
+        break;
+    }
+}
+
+static void set_coefficients(struct update *op, const struct zinf_update *options)
+{
+    bool decoupled = options->optimizer == ZINF_LION ||
+                     (options->optimizer == ZINF_ADAM && options->decoupled_decay);
+    double correction1 = 1.0, correction2 = 1.0;
+    if (options->bias_correction) {
+        correction1 = 1.0 - pow(options->beta1, (double)options->step);
+        correction2 = 1.0 - pow(options->beta2, (double)options->step);
+    }
+    op->beta1 = (float)options->beta1;
+    op->one_minus_beta1 = (float)(1.0 - options->beta1);
+    op->beta2 = (float)options->beta2;
+    op->one_minus_beta2 = (float)(1.0 - options->beta2);
+    op->step_size = (float)(options->learning_rate / correction1);
+    op->root_factor = (float)(1.0 / sqrt(correction2));
+    op->epsilon = (float)options->epsilon;
+    op->l2 = decoupled ? 0.0f : (float)options->weight_decay;
+    op->shrink = decoupled ? (float)(options->learning_rate * options->weight_decay) : 0.0f;
+    op->learning_rate = (float)options->learning_rate;
+    op->momentum = (float)options->momentum;
+    op->one_minus_dampening = (float)(1.0 - options->dampening);
+}
+
+void KERNEL(update)(const struct zinf_update *options, int64_t count, float *weights,
+                    float *const state[2], const void *gradient, enum zinf_dtype gradient_dtype,
+                    void *low, enum zinf_dtype low_dtype)
+{
+    struct update op = {.options = options, .count = count, .weights = weights};
+    op.state0 = options->optimizer == ZINF_SGD && options->momentum == 0.0 ? NULL : state[0];
+    op.state1 = options->optimizer == ZINF_ADAM ? state[1] : NULL;
+    op.gradient = gradient;
+    op.gradient_dtype = gradient_dtype;
+    op.low = low;
+    op.low_dtype = low_dtype;
+    set_coefficients(&op, options);
+    zinf_cpu_for(chunks(count, CHUNK), update_task, &op);
+}

@@ -1,0 +1,252 @@
+/*
+ * Causal attention, forward and backward, against the plain formulas in double.
+ */
+#include "ops_test.h"
+
+using namespace ops_test;
+
+namespace
+{
+
+struct Shape {
+    int64_t batch, sequence, heads, kv_heads, head_size;
+    float dropout;
+};
+
+/** Multiplier of a probability: rng.h's definition, word by word. */
+double factor(const zinf_dropout &d, uint64_t sample, uint64_t element)
+{
+    if (d.p == 0.0f)
+        return 1.0;
+    uint64_t group = element / 4;
+    uint32_t counter[4] = {(uint32_t)group, ((uint32_t)(group >> 32) & 0xfff) | d.place << 12,
+                           d.sample + (uint32_t)sample, d.step};
+    uint32_t word[4];
+    zinf_rng_philox(counter, d.key, word);
+    return word[element % 4] >= (uint64_t)((double)d.p * 4294967296.0) ? 1.0 / (1.0 - d.p) : 0.0;
+}
+
+/* Everything in double, one sample and one head after the other. */
+struct Reference {
+    std::vector<double> y, log_sum_exp, dqkv;
+    std::vector<double> y_size, dqkv_size; /* sums of absolute values */
+    std::vector<double> dqkv_rounding;     /* effect of the output's rounding, in units of u */
+};
+
+struct Setting {
+    Shape s;
+    zinf_attention op;
+    int64_t row, out_row;
+    Array qkv, dy;
+    std::vector<double> wide_qkv, wide_dy; /* their values */
+};
+
+double at(const Setting &t, int64_t token, int64_t head, int64_t i)
+{
+    return t.wide_qkv[token * t.row + head * t.s.head_size + i];
+}
+
+void reference_head(const Setting &t, int64_t b, int64_t h, Reference &r)
+{
+    int64_t S = t.s.sequence, D = t.s.head_size, kv = h / (t.s.heads / t.s.kv_heads);
+    int64_t K = t.s.heads + kv, V = K + t.s.kv_heads;
+    for (int64_t q = 0; q < S; q++) {
+        int64_t token = b * S + q;
+        std::vector<double> p(q + 1), f(q + 1), dp(q + 1);
+        double maximum = -INFINITY, sum = 0, delta = 0;
+        for (int64_t k = 0; k <= q; k++) {
+            for (int64_t i = 0; i < D; i++)
+                p[k] += at(t, token, h, i) * at(t, b * S + k, K, i) * t.op.scale;
+            maximum = std::max(maximum, p[k]);
+            f[k] = factor(t.op.dropout, b, (h * S + q) * S + k);
+        }
+        for (double &x : p)
+            x = std::exp(x - maximum), sum += x;
+        r.log_sum_exp[(b * t.s.heads + h) * S + q] = maximum + std::log(sum);
+        for (int64_t k = 0; k <= q; k++) {
+            p[k] /= sum;
+            for (int64_t i = 0; i < D; i++) {
+                double v = at(t, b * S + k, V, i), dy = t.wide_dy[token * t.out_row + h * D + i];
+                r.y[token * t.out_row + h * D + i] += p[k] * f[k] * v;
+                r.y_size[token * t.out_row + h * D + i] += p[k] * f[k] * std::fabs(v);
+                dp[k] += dy * v * f[k];
+                r.dqkv[(b * S + k) * t.row + V * D + i] += p[k] * f[k] * dy;
+                r.dqkv_size[(b * S + k) * t.row + V * D + i] += p[k] * f[k] * std::fabs(dy);
+            }
+            delta += p[k] * dp[k];
+        }
+        /* What delta, taken from an output that is rounded, may be off: |dy| |y|, in units of u. */
+        double rounding = 0;
+        for (int64_t i = 0; i < D; i++)
+            rounding += std::fabs(t.wide_dy[token * t.out_row + h * D + i] *
+                                  r.y[token * t.out_row + h * D + i]);
+        for (int64_t k = 0; k <= q; k++)
+            for (int64_t i = 0; i < D; i++) {
+                double ds = p[k] * (dp[k] - delta) * t.op.scale;
+                double size = p[k] * (std::fabs(dp[k]) + std::fabs(delta)) * t.op.scale +
+                              1e-3 * std::fabs(ds);
+                double off = p[k] * t.op.scale * rounding;
+                r.dqkv_rounding[token * t.row + h * D + i] +=
+                    off * std::fabs(at(t, b * S + k, K, i));
+                r.dqkv_rounding[(b * S + k) * t.row + K * D + i] +=
+                    off * std::fabs(at(t, token, h, i));
+                r.dqkv[token * t.row + h * D + i] += ds * at(t, b * S + k, K, i);
+                r.dqkv_size[token * t.row + h * D + i] += size * std::fabs(at(t, b * S + k, K, i));
+                r.dqkv[(b * S + k) * t.row + K * D + i] += ds * at(t, token, h, i);
+                r.dqkv_size[(b * S + k) * t.row + K * D + i] +=
+                    size * std::fabs(at(t, token, h, i));
+            }
+    }
+}
+
+Setting setting(const Shape &s, zinf_dtype dtype)
+{
+    int64_t row = (s.heads + 2 * s.kv_heads) * s.head_size, out_row = s.heads * s.head_size;
+    int64_t tokens = s.batch * s.sequence;
+    Setting t = {
+        s,  {}, row, out_row, normal(dtype, tokens * row, 11), normal(dtype, tokens * out_row, 12),
+        {}, {}};
+    t.wide_qkv = values(t.qkv), t.wide_dy = values(t.dy);
+    t.op = {dtype,
+            s.batch,
+            s.sequence,
+            s.heads,
+            s.kv_heads,
+            s.head_size,
+            1.0 / std::sqrt((double)s.head_size),
+            nullptr,
+            nullptr,
+            nullptr,
+            {zinf_rng_key(5, "dropout"), 3, 8 * 2 + 1, 6, s.dropout}};
+    return t;
+}
+
+Reference reference(const Setting &t)
+{
+    size_t tokens = t.s.batch * t.s.sequence;
+    Reference r;
+    r.y.resize(tokens * t.out_row), r.y_size.resize(tokens * t.out_row);
+    r.dqkv.resize(tokens * t.row), r.dqkv_size.resize(tokens * t.row);
+    r.dqkv_rounding.resize(tokens * t.row);
+    r.log_sum_exp.resize(tokens * t.s.heads);
+    for (int64_t b = 0; b < t.s.batch; b++)
+        for (int64_t h = 0; h < t.s.heads; h++)
+            reference_head(t, b, h, r);
+    return r;
+}
+
+struct Results {
+    Array y, dqkv;
+    std::vector<float> log_sum_exp;
+};
+
+Results compute(const zinf_ops *ops, Setting &t)
+{
+    Results r = {Array(t.op.dtype, t.dy.size()), Array(t.op.dtype, t.qkv.size()),
+                 std::vector<float>(t.s.batch * t.s.heads * t.s.sequence)};
+    t.op.qkv = t.qkv.data();
+    t.op.log_sum_exp = r.log_sum_exp.data();
+    ops->attention_forward(&t.op, r.y.data());
+    t.op.output = r.y.data();
+    ops->attention_backward(&t.op, t.dy.data(), r.dqkv.data());
+    return r;
+}
+
+void check(const zinf_ops *ops, const Shape &s, zinf_dtype dtype)
+{
+    SCOPED_TRACE(testing::Message()
+                 << "B" << s.batch << " S" << s.sequence << " H" << s.heads << "/" << s.kv_heads
+                 << " D" << s.head_size << " p" << s.dropout);
+    Setting t = setting(s, dtype);
+    Reference want = reference(t);
+    Results got = compute(ops, t);
+    ASSERT_TRUE(got.y.guard_is_whole() && got.dqkv.guard_is_whole());
+    double u = roundoff(dtype);
+    for (size_t i = 0; i < want.log_sum_exp.size(); i++)
+        ASSERT_NEAR(got.log_sum_exp[i], want.log_sum_exp[i],
+                    64 * u32 * (1 + std::fabs(want.log_sum_exp[i])));
+    /* scores are sums of head_size products near 1: their absolute error, some u32 times
+     * sqrt(head_size), is p's relative error */
+    double c = 16.0 * std::sqrt((double)s.head_size);
+    for (size_t i = 0; i < want.y.size(); i++)
+        ASSERT_LE(std::fabs(got.y[i] - want.y[i]),
+                  u * std::fabs(want.y[i]) + c * u32 * want.y_size[i] + smallest(dtype))
+            << "y " << i;
+    for (size_t i = 0; i < want.dqkv.size(); i++)
+        ASSERT_LE(std::fabs(got.dqkv[i] - want.dqkv[i]),
+                  u * (std::fabs(want.dqkv[i]) + want.dqkv_rounding[i]) +
+                      c * u32 * want.dqkv_size[i] + smallest(dtype))
+            << "dqkv " << i;
+}
+
+} // namespace
+
+TEST_P(Ops, AttentionOfManyHeadSizes)
+{
+    for (int64_t head_size : {8, 9, 16, 33, 64, 65, 80, 128})
+        check(ops, {1, 17, 2, 2, head_size, 0.0f}, dtype);
+}
+
+TEST_P(Ops, AttentionOverSeveralTilesAndOddLengths)
+{
+    for (int64_t sequence : {1, 2, 63, 64, 65, 131})
+        check(ops, {2, sequence, 2, 2, 24, 0.0f}, dtype);
+}
+
+TEST_P(Ops, AttentionWithGroupedQueries)
+{
+    check(ops, {2, 70, 6, 2, 16, 0.0f}, dtype);
+    check(ops, {1, 70, 4, 1, 20, 0.0f}, dtype);
+}
+
+TEST_P(Ops, AttentionDropsTheSameProbabilitiesForwardAndBackward)
+{
+    check(ops, {2, 64, 2, 1, 16, 0.1f}, dtype);
+    check(ops, {1, 67, 3, 3, 16, 0.5f}, dtype);
+}
+
+TEST_P(Ops, AttentionKeepsItsDropoutRate)
+{
+    /* values 1: y is the sum of the kept probabilities / (1 - p), whose mean is 1 */
+    Setting t = setting({4, 128, 4, 4, 8, 0.25f}, ZINF_FP32);
+    for (size_t i = 0; i < t.qkv.size(); i++)
+        t.qkv.set(i, (int64_t)i % t.row >= 2 * 4 * 8 ? 1.0 : 0.0);
+    Results got = compute(ops, t);
+    double sum = 0, kept = 0, seen = 0;
+    for (int64_t token = 0; token < 4 * 128; token++)
+        for (int64_t h = 0; h < 4; h++) {
+            double count = token % 128 + 1, y = got.y[token * 32 + h * 8];
+            sum += y, kept += y * count * 0.75, seen += count;
+        }
+    EXPECT_NEAR(kept / seen, 0.75,
+                5 * std::sqrt(0.75 * 0.25 / seen)); /* five standard deviations */
+    EXPECT_NEAR(sum / (4 * 128 * 4), 1.0, 0.1);
+}
+
+TEST_P(Ops, AttentionOfLargeScoresStaysFinite)
+{
+    Setting t = setting({1, 66, 1, 1, 8, 0.0f}, dtype);
+    for (size_t i = 0; i < t.qkv.size(); i++)
+        t.qkv.set(i, 60.0 * t.qkv[i]); /* scores up to some 10^4: all but one probability vanish */
+    Results got = compute(ops, t);
+    for (size_t i = 0; i < got.y.size(); i++)
+        ASSERT_TRUE(std::isfinite(got.y[i]));
+    for (size_t i = 0; i < got.dqkv.size(); i++)
+        ASSERT_TRUE(std::isfinite(got.dqkv[i]));
+}
+
+TEST_P(Ops, AttentionHasTheSameBitsForAnyNumberOfThreads)
+{
+    Setting t = setting({2, 150, 4, 2, 16, 0.1f}, dtype);
+    zinf_cpu_set_threads(1);
+    Results one = compute(ops, t);
+    for (int threads : {2, 5}) {
+        zinf_cpu_set_threads(threads);
+        Results more = compute(ops, t);
+        EXPECT_TRUE(more.y == one.y && more.dqkv == one.dqkv);
+        EXPECT_EQ(more.log_sum_exp, one.log_sum_exp);
+    }
+    zinf_cpu_set_threads(2);
+}
+
+INSTANTIATE_OPS_TESTS();
