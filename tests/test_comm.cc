@@ -19,6 +19,66 @@
 
 static struct zinf_comm comm;
 
+/* Where buffers come from: the heap, whose bytes travel as messages, or memory that the ranks of a
+ * node read from each other. */
+enum { ARENA_BYTES = 96 << 20 };
+static char *arena;
+static size_t arena_used;
+static bool use_arena;
+
+template <class T> struct Place {
+    using value_type = T;
+    Place() = default;
+    template <class U> Place(const Place<U> &)
+    {
+    }
+    T *allocate(size_t count)
+    {
+        size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+        if (!use_arena)
+            return static_cast<T *>(malloc(bytes));
+        EXPECT_LE(arena_used + bytes, size_t{ARENA_BYTES});
+        arena_used += bytes;
+        return reinterpret_cast<T *>(arena + arena_used - bytes);
+    }
+    void deallocate(T *memory, size_t)
+    {
+        if (!use_arena)
+            free(memory);
+    }
+    bool operator==(const Place &) const
+    {
+        return true;
+    }
+    bool operator!=(const Place &) const
+    {
+        return false;
+    }
+};
+
+using Buffer = std::vector<unsigned char, Place<unsigned char>>;
+
+class Transfers : public testing::TestWithParam<bool>
+{
+  protected:
+    void SetUp() override
+    {
+        use_arena = GetParam();
+        arena_used = 0;
+        if (use_arena && !arena)
+            GTEST_SKIP() << "no memory that ranks share";
+    }
+    void TearDown() override
+    {
+        use_arena = false;
+    }
+};
+
+INSTANTIATE_TEST_SUITE_P(Comm, Transfers, testing::Bool(),
+                         [](const testing::TestParamInfo<bool> &info) {
+                             return info.param ? "SharedMemory" : "Messages";
+                         });
+
 /* A byte that depends on who sends to whom, where it stands, and the round. */
 static unsigned char pattern(int from, int to, size_t at, int round)
 {
@@ -33,15 +93,15 @@ static void finish(struct zinf_comm_request *request)
         zinf_clock_nap(20e-6);
 }
 
-static std::vector<unsigned char> shards_of_mine(size_t bytes, int round)
+static Buffer shards_of_mine(size_t bytes, int round)
 {
-    std::vector<unsigned char> buffer(bytes * comm.size, 0xee);
+    Buffer buffer(bytes * comm.size, 0xee);
     for (size_t i = 0; i < bytes; i++)
         buffer[comm.rank * bytes + i] = pattern(comm.rank, 0, i, round);
     return buffer;
 }
 
-static long wrong_shards(const std::vector<unsigned char> &buffer, size_t bytes, int round)
+static long wrong_shards(const Buffer &buffer, size_t bytes, int round)
 {
     long wrong = 0;
     for (int rank = 0; rank < comm.size; rank++)
@@ -50,16 +110,16 @@ static long wrong_shards(const std::vector<unsigned char> &buffer, size_t bytes,
     return wrong;
 }
 
-static std::vector<unsigned char> parts_of_mine(size_t bytes, int round)
+static Buffer parts_of_mine(size_t bytes, int round)
 {
-    std::vector<unsigned char> buffer(bytes * comm.size);
+    Buffer buffer(bytes * comm.size);
     for (int to = 0; to < comm.size; to++)
         for (size_t i = 0; i < bytes; i++)
             buffer[to * bytes + i] = pattern(comm.rank, to, i, round);
     return buffer;
 }
 
-static long wrong_parts(const std::vector<unsigned char> &buffer, size_t bytes, int round)
+static long wrong_parts(const Buffer &buffer, size_t bytes, int round)
 {
     long wrong = 0;
     for (int from = 0; from < comm.size; from++)
@@ -70,10 +130,10 @@ static long wrong_parts(const std::vector<unsigned char> &buffer, size_t bytes, 
 
 static const size_t odd_sizes[] = {0, 1, 3, 1023, 4096, 65537, 1000003};
 
-TEST(Comm, AllGatherBringsEveryShardToItsPlace)
+TEST_P(Transfers, AllGatherBringsEveryShardToItsPlace)
 {
     for (size_t bytes : odd_sizes) {
-        std::vector<unsigned char> buffer = shards_of_mine(bytes, 1);
+        Buffer buffer = shards_of_mine(bytes, 1);
         struct zinf_comm_request request = {nullptr};
         comm.ops->all_gather(&comm, buffer.data(), bytes, &request);
         finish(&request);
@@ -82,11 +142,11 @@ TEST(Comm, AllGatherBringsEveryShardToItsPlace)
     }
 }
 
-TEST(Comm, ExchangeBringsPartQToRankQ)
+TEST_P(Transfers, ExchangeBringsPartQToRankQ)
 {
     for (size_t bytes : odd_sizes) {
-        std::vector<unsigned char> send = parts_of_mine(bytes, 2), receive(bytes * comm.size, 0xee);
-        std::vector<unsigned char> before = send;
+        Buffer send = parts_of_mine(bytes, 2), receive(bytes * comm.size, 0xee);
+        Buffer before = send;
         struct zinf_comm_request request = {nullptr};
         comm.ops->exchange(&comm, send.data(), receive.data(), bytes, &request);
         finish(&request);
@@ -95,11 +155,11 @@ TEST(Comm, ExchangeBringsPartQToRankQ)
     }
 }
 
-TEST(Comm, AShardLongerThanOneMessageIsSplit)
+TEST_P(Transfers, AShardLongerThanOneMessageIsSplit)
 {
     size_t bytes = 100003;
-    std::vector<unsigned char> buffer = shards_of_mine(bytes, 3), send = parts_of_mine(bytes, 3);
-    std::vector<unsigned char> receive(bytes * comm.size);
+    Buffer buffer = shards_of_mine(bytes, 3), send = parts_of_mine(bytes, 3);
+    Buffer receive(bytes * comm.size);
     struct zinf_comm_request requests[2] = {{nullptr}, {nullptr}};
     zinf_comm_mpi_set_piece(&comm, 999);
     comm.ops->all_gather(&comm, buffer.data(), bytes, &requests[0]);
@@ -111,10 +171,10 @@ TEST(Comm, AShardLongerThanOneMessageIsSplit)
     zinf_comm_mpi_set_piece(&comm, static_cast<size_t>(1) << 30);
 }
 
-TEST(Comm, ManyOperationsMayBeInFlight)
+TEST_P(Transfers, ManyOperationsMayBeInFlight)
 {
     enum { COUNT = 12 };
-    std::vector<unsigned char> gathered[COUNT], sent[COUNT], received[COUNT];
+    Buffer gathered[COUNT], sent[COUNT], received[COUNT];
     struct zinf_comm_request gathers[COUNT], exchanges[COUNT];
     std::memset(gathers, 0, sizeof gathers);
     std::memset(exchanges, 0, sizeof exchanges);
@@ -135,9 +195,9 @@ TEST(Comm, ManyOperationsMayBeInFlight)
     }
 }
 
-TEST(Comm, BytesSentCountsPayloadToOthersOnly)
+TEST_P(Transfers, BytesSentCountsPayloadToOthersOnly)
 {
-    std::vector<unsigned char> buffer(1000 * comm.size), receive(1000 * comm.size);
+    Buffer buffer(1000 * comm.size), receive(1000 * comm.size);
     struct zinf_comm_request request = {nullptr};
     int64_t others = comm.size - 1, before = comm.bytes_sent;
     comm.ops->all_gather(&comm, buffer.data(), 1000, &request);
@@ -150,6 +210,46 @@ TEST(Comm, BytesSentCountsPayloadToOthersOnly)
     EXPECT_EQ(before + others * 1785, comm.bytes_sent);
     zinf_comm_barrier(&comm);
     EXPECT_EQ(before + others * 1785, comm.bytes_sent);
+}
+
+TEST_P(Transfers, HundredsOfOperationsReuseWhatEarlierOnesUsed)
+{
+    Buffer buffer = shards_of_mine(3000, 0), send = parts_of_mine(500, 0), receive(500 * comm.size);
+    long wrong = 0;
+    for (int round = 0; round < 300; round++) {
+        struct zinf_comm_request requests[2] = {{nullptr}, {nullptr}};
+        for (size_t i = 0; i < 3000; i++)
+            buffer[comm.rank * 3000 + i] = pattern(comm.rank, 0, i, round);
+        for (int to = 0; to < comm.size; to++)
+            send[to * 500] = pattern(comm.rank, to, 0, round);
+        comm.ops->all_gather(&comm, buffer.data(), 3000, &requests[0]);
+        comm.ops->exchange(&comm, send.data(), receive.data(), 500, &requests[1]);
+        finish(&requests[0]);
+        finish(
+            &requests[1]); /* from here on nobody reads ours any more: the next round writes it */
+        wrong += wrong_shards(buffer, 3000, round);
+        for (int from = 0; from < comm.size; from++)
+            wrong += receive[from * 500] != pattern(from, comm.rank, 0, round);
+    }
+    EXPECT_EQ(0, wrong);
+}
+
+TEST(Comm, SharedMemoryIsZeroedAndComesAndGoes)
+{
+    for (int i = 0; i < 40; i++) { /* more often than there is room for at once */
+        size_t bytes = 10000 + 4096 * static_cast<size_t>(comm.rank);
+        unsigned char *memory = static_cast<unsigned char *>(comm.ops->map_shared(&comm, bytes));
+        EXPECT_EQ(memory != nullptr, zinf_comm_agree(&comm, memory ? 0 : -1) == 0);
+        EXPECT_EQ(memory != nullptr, arena != nullptr);
+        if (!memory)
+            continue;
+        long sum = 0;
+        for (size_t at = 0; at < bytes; at++)
+            sum += memory[at];
+        EXPECT_EQ(0, sum);
+        memset(memory, 1, bytes);
+        comm.ops->unmap_shared(&comm, memory);
+    }
 }
 
 TEST(Comm, GatherSmallIsInRankOrder)
@@ -228,12 +328,21 @@ TEST(Comm, GatherBytesTakesDifferentLengthsAndSplitsLongOnes)
     free(all);
 }
 
+/* One machine, unless tests/test_comm.sh plays several by giving ranks different node names. */
 TEST(Comm, KnowsItsNeighbours)
 {
-    EXPECT_GE(comm.local_rank, 0);
-    EXPECT_LT(comm.local_rank, comm.local_size);
-    EXPECT_EQ(comm.size, comm.local_size); /* tests run on one machine */
-    EXPECT_EQ(comm.rank, comm.local_rank);
+    char mine[64] = "";
+    std::vector<char> names(64 * comm.size);
+    const char *name = getenv("SLURMD_NODENAME");
+    snprintf(mine, sizeof mine, "%s", name ? name : "");
+    zinf_comm_gather_small(&comm, mine, sizeof mine, names.data());
+    int before = 0, all = 0;
+    for (int rank = 0; rank < comm.size; rank++) {
+        all += !strcmp(&names[64 * rank], mine);
+        before += rank < comm.rank && !strcmp(&names[64 * rank], mine);
+    }
+    EXPECT_EQ(before, comm.local_rank);
+    EXPECT_EQ(all, comm.local_size);
 }
 
 /* Run `check` with the log in a file; returns what it wrote. */
@@ -304,6 +413,13 @@ int main(int argc, char **argv)
     if (status)
         return zinf_exit_code(status);
     testing::InitGoogleTest(&argc, argv);
+    arena = static_cast<char *>(comm.ops->map_shared(&comm, ARENA_BYTES));
+    const char *wanted = getenv("WANT_SHARED");
+    if (wanted && (atoi(wanted) != 0) != (arena != nullptr)) {
+        fprintf(stderr, "rank %d: memory that ranks share is %s\n", comm.rank,
+                arena ? "there" : "missing");
+        zinf_abort(ZINF_E_RUNTIME);
+    }
     if (comm.rank) {
         testing::TestEventListeners &listeners = testing::UnitTest::GetInstance()->listeners();
         if (!getenv("ALL_RANKS"))
@@ -314,6 +430,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "rank %d of %d: failed (ALL_RANKS=1 shows every rank's output)\n",
                 comm.rank, comm.size);
     failed = zinf_comm_agree(&comm, failed ? ZINF_E_RUNTIME : 0);
+    if (arena)
+        comm.ops->unmap_shared(&comm, arena);
     comm.ops->close(&comm);
     return zinf_exit_code(failed);
 }

@@ -51,6 +51,14 @@ struct zinf_comm_ops {
     /** Root 0 receives every rank's bytes: *all owned by the caller (NULL elsewhere), offsets[size + 1] into it. */
     void (*gather_bytes)(struct zinf_comm *comm, const void *mine, size_t bytes, void **all,
                          size_t *offsets);
+    /**
+     * Optional. Zeroed memory that the other ranks of this node can read: what all_gather moves inside it and exchange sends from it
+     * is copied once between ranks of the node, in place of a message. Collective, as the last two; `bytes` may differ among ranks.
+     * A buffer given to all_gather or exchange lies in such memory on all ranks or on none.
+     * @return NULL on all ranks where it cannot be had; use own memory then
+     */
+    void *(*map_shared)(struct zinf_comm *comm, size_t bytes);
+    void (*unmap_shared)(struct zinf_comm *comm, void *memory);
     void (*close)(struct zinf_comm *comm);
 };
 
@@ -58,7 +66,7 @@ struct zinf_comm {
     const struct zinf_comm_ops *ops;
     int rank, size;
     int local_rank, local_size; /* among the ranks that share this node's memory */
-    int64_t bytes_sent;         /* by all_gather, exchange and gather_small, counted where the transfer is posted */
+    int64_t bytes_sent;         /* by all_gather, exchange and gather_small, counted where the transfer is posted, whichever way it goes */
     double watchdog_s;          /* end the run when a call of the control path waits longer; 0 = never (the start) */
     void *state;
 };

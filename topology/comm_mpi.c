@@ -27,6 +27,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/status.h"
+#include "topology/comm_node.h"
 
 static const double longest_nap_s =
     2e-3; /* naps grow with the wait, so that a long one costs no core */
@@ -38,11 +39,15 @@ struct comm_state {
     size_t piece_bytes;
     double spin_s, nap_s;
     char host[MPI_MAX_PROCESSOR_NAME];
+    struct zinf_node *node; /* NULL: everything travels as messages */
 };
 
-/* An operation in flight: one message a peer, direction and piece. */
+/* An operation in flight: what the ranks of this node read from each other, and messages: one a
+ * peer, direction and piece. */
 struct mpi_request {
-    const char *operation;
+    struct zinf_transfer transfer;
+    bool shared;
+    struct zinf_node_operation node;
     int count;
     MPI_Status *statuses;
     MPI_Request items[];
@@ -71,25 +76,67 @@ static void seam(struct zinf_comm *comm, const char *fault, const char *operatio
     zinf_abort(ZINF_E_RUNTIME);
 }
 
-/* Ranks named whose messages are not through, e.g. "rank 3, rank 5". */
+static int piece_count(const struct comm_state *state, size_t bytes)
+{
+    return (int)((bytes + state->piece_bytes - 1) / state->piece_bytes);
+}
+
+static int piece_length(const struct comm_state *state, size_t bytes, int piece)
+{
+    size_t begin = (size_t)piece * state->piece_bytes, left = bytes - begin;
+    return (int)(left < state->piece_bytes ? left : state->piece_bytes);
+}
+
+/* The peers at distance `step`: everybody begins with its neighbours, so that nobody is everybody's
+ * first. */
+static int peer_to(const struct zinf_comm *comm, int step)
+{
+    return (comm->rank + step) % comm->size;
+}
+
+static int peer_from(const struct zinf_comm *comm, int step)
+{
+    return (comm->rank + comm->size - step) % comm->size;
+}
+
+/* Are bytes between us and `peer` copied within the node, in place of a message? */
+static bool in_node(const struct zinf_comm *comm, const struct mpi_request *request, int peer)
+{
+    struct comm_state *state = comm->state;
+    return request->shared && zinf_node_has(state->node, peer);
+}
+
+static bool messages_done(MPI_Request *items, int count)
+{
+    int done = 1;
+    for (int i = 0; done && i < count; i++)
+        MPI_Request_get_status(items[i], &done, MPI_STATUS_IGNORE);
+    return done;
+}
+
+/* Ranks whose bytes are not through, e.g. "from rank 3, to rank 3". Messages stand in the order of
+ * post(). */
 static void name_pending(struct zinf_comm *comm, struct mpi_request *request, char *out,
                          size_t out_bytes)
 {
-    int peers = comm->size - 1, a_peer = peers ? request->count / peers : 0;
+    struct comm_state *state = comm->state;
+    int pieces = piece_count(state, request->transfer.bytes);
+    MPI_Request *items = request->items;
     size_t used = 0;
     out[0] = '\0';
-    for (int step = 0; step < peers; step++) {
-        for (int way = 0; way < 2;
-             way++) { /* first half of a peer's messages: receives; second: sends */
-            int done = 1, first = step * a_peer + way * a_peer / 2;
-            for (int i = first; done && i < first + a_peer / 2; i++)
-                MPI_Request_get_status(request->items[i], &done, MPI_STATUS_IGNORE);
-            if (done || used + 64 > out_bytes)
-                continue;
-            int peer = way ? (comm->rank + step + 1) % comm->size
-                           : (comm->rank + comm->size - step - 1) % comm->size;
-            used += (size_t)snprintf(out + used, out_bytes - used, "%s%s rank %d", used ? ", " : "",
-                                     way ? "to" : "from", peer);
+    for (int step = 1; step < comm->size; step++) {
+        for (int way = 0; way < 2; way++) {
+            int peer = way ? peer_to(comm, step) : peer_from(comm, step);
+            bool waits = false;
+            if (in_node(comm, request, peer)) {
+                waits = !way && zinf_node_waits_for(state->node, &request->node, peer);
+            } else {
+                waits = !messages_done(items, pieces);
+                items += pieces;
+            }
+            if (waits && used + 32 < out_bytes)
+                used += (size_t)snprintf(out + used, out_bytes - used, "%s%s rank %d",
+                                         used ? ", " : "", way ? "to" : "from", peer);
         }
     }
 }
@@ -127,64 +174,48 @@ static void complete(struct zinf_comm *comm, MPI_Request *request, const char *o
     }
 }
 
-static int piece_count(const struct comm_state *state, size_t bytes)
-{
-    return (int)((bytes + state->piece_bytes - 1) / state->piece_bytes);
-}
-
-static int piece_length(const struct comm_state *state, size_t bytes, int piece)
-{
-    size_t begin = (size_t)piece * state->piece_bytes, left = bytes - begin;
-    return (int)(left < state->piece_bytes ? left : state->piece_bytes);
-}
-
-/* What one operation moves: to every peer `bytes` from send + peer * send_stride, from every peer
- * `bytes` to receive + peer * bytes. */
-struct transfer {
-    const char *operation;
-    const char *send;
-    size_t send_stride; /* 0: everybody gets the same */
-    char *receive;
-    size_t bytes;
-};
-
-/* Post the messages with the peers at distance `step`. */
-static void post_step(struct zinf_comm *comm, const struct transfer *transfer, int step,
-                      MPI_Request *items)
+/* Post the messages from and to the peers at distance `step`; returns how many. */
+static int post_step(struct zinf_comm *comm, const struct mpi_request *request, int step,
+                     MPI_Request *items)
 {
     struct comm_state *state = comm->state;
-    int to = (comm->rank + step) % comm->size, from = (comm->rank + comm->size - step) % comm->size;
+    const struct zinf_transfer *transfer = &request->transfer;
+    int to = peer_to(comm, step), from = peer_from(comm, step), count = 0;
     int pieces = piece_count(state, transfer->bytes);
     char *receive = transfer->receive + (size_t)from * transfer->bytes;
     const char *send = transfer->send + (size_t)to * transfer->send_stride;
-    for (int i = 0; i < pieces; i++) {
-        size_t at = (size_t)i * state->piece_bytes;
-        int length = piece_length(state, transfer->bytes, i);
+    for (int i = 0; i < pieces && !in_node(comm, request, from); i++)
         check(comm,
-              MPI_Irecv(receive + at, length, MPI_BYTE, from, TAG_DATA, state->world, &items[i]),
+              MPI_Irecv(receive + (size_t)i * state->piece_bytes,
+                        piece_length(state, transfer->bytes, i), MPI_BYTE, from, TAG_DATA,
+                        state->world, &items[count++]),
               transfer->operation);
-        check(
-            comm,
-            MPI_Isend(send + at, length, MPI_BYTE, to, TAG_DATA, state->world, &items[pieces + i]),
-            transfer->operation);
-    }
+    for (int i = 0; i < pieces && !in_node(comm, request, to); i++)
+        check(comm,
+              MPI_Isend(send + (size_t)i * state->piece_bytes,
+                        piece_length(state, transfer->bytes, i), MPI_BYTE, to, TAG_DATA,
+                        state->world, &items[count++]),
+              transfer->operation);
     comm->bytes_sent += (int64_t)transfer->bytes;
+    return count;
 }
 
-static void post(struct zinf_comm *comm, const struct transfer *transfer,
+static void post(struct zinf_comm *comm, const struct zinf_transfer *transfer,
                  struct zinf_comm_request *request)
 {
-    int a_peer = 2 * piece_count(comm->state, transfer->bytes), count = (comm->size - 1) * a_peer;
+    struct comm_state *state = comm->state;
+    size_t room = 2 * (size_t)(comm->size - 1) * (size_t)piece_count(state, transfer->bytes);
     ZINF_ASSERT(!request->state);
-    if (!count)
+    if (!room)
         return;
-    size_t bytes = sizeof(struct mpi_request) + (size_t)count * sizeof(MPI_Request);
-    struct mpi_request *posted = zinf_alloc(bytes);
-    posted->statuses = zinf_alloc((size_t)count * sizeof *posted->statuses);
-    posted->operation = transfer->operation;
-    posted->count = count;
+    struct mpi_request *posted = zinf_alloc(sizeof *posted + room * sizeof(MPI_Request));
+    posted->transfer = *transfer;
+    posted->shared = state->node && zinf_node_holds(state->node, transfer->send);
+    if (posted->shared)
+        zinf_node_post(state->node, transfer, &posted->node);
     for (int step = 1; step < comm->size; step++)
-        post_step(comm, transfer, step, posted->items + (step - 1) * a_peer);
+        posted->count += post_step(comm, posted, step, posted->items + posted->count);
+    posted->statuses = zinf_alloc((size_t)posted->count * sizeof *posted->statuses);
     request->state = posted;
 }
 
@@ -193,10 +224,10 @@ static void all_gather(struct zinf_comm *comm, void *buffer, size_t shard_bytes,
 {
     seam(comm, "gather", "all-gather");
     post(comm,
-         &(struct transfer){.operation = "all-gather",
-                            .send = (char *)buffer + (size_t)comm->rank * shard_bytes,
-                            .receive = buffer,
-                            .bytes = shard_bytes},
+         &(struct zinf_transfer){.operation = "all-gather",
+                                 .send = (char *)buffer + (size_t)comm->rank * shard_bytes,
+                                 .receive = buffer,
+                                 .bytes = shard_bytes},
          request);
 }
 
@@ -206,11 +237,11 @@ static void exchange(struct zinf_comm *comm, const void *send, void *receive, si
     size_t own = (size_t)comm->rank * part_bytes;
     seam(comm, "exchange", "exchange");
     post(comm,
-         &(struct transfer){.operation = "exchange",
-                            .send = send,
-                            .send_stride = part_bytes,
-                            .receive = receive,
-                            .bytes = part_bytes},
+         &(struct zinf_transfer){.operation = "exchange",
+                                 .send = send,
+                                 .send_stride = part_bytes,
+                                 .receive = receive,
+                                 .bytes = part_bytes},
          request);
     if (send != receive && part_bytes) /* while the messages are under way */
         memcpy((char *)receive + own, (const char *)send + own, part_bytes);
@@ -219,15 +250,18 @@ static void exchange(struct zinf_comm *comm, const void *send, void *receive, si
 static bool test(struct zinf_comm *comm, struct zinf_comm_request *request)
 {
     struct mpi_request *posted = request->state;
+    struct comm_state *state = comm->state;
     int done = 0;
     if (!posted)
         return true;
+    bool copied =
+        !posted->shared || zinf_node_progress(state->node, &posted->transfer, &posted->node);
     int code = MPI_Testall(posted->count, posted->items, &done, posted->statuses);
     for (int i = 0; code == MPI_ERR_IN_STATUS && i < posted->count; i++)
         if (posted->statuses[i].MPI_ERROR != MPI_ERR_PENDING)
-            check(comm, posted->statuses[i].MPI_ERROR, posted->operation);
-    check(comm, code, posted->operation);
-    if (!done)
+            check(comm, posted->statuses[i].MPI_ERROR, posted->transfer.operation);
+    check(comm, code, posted->transfer.operation);
+    if (!done || !copied)
         return false;
     free(posted->statuses);
     free(posted);
@@ -329,6 +363,20 @@ static void gather_bytes(struct zinf_comm *comm, const void *mine, size_t bytes,
     free(lengths);
 }
 
+static void *map_shared(struct zinf_comm *comm, size_t bytes)
+{
+    struct comm_state *state = comm->state;
+    int64_t sent = comm->bytes_sent;
+    void *memory = state->node ? zinf_node_map(state->node, comm, bytes) : NULL;
+    comm->bytes_sent = sent;
+    return memory;
+}
+
+static void unmap_shared(struct zinf_comm *comm, void *memory)
+{
+    zinf_node_unmap(((struct comm_state *)comm->state)->node, memory);
+}
+
 static void abort_at_alarm(int number)
 {
     (void)number;
@@ -360,6 +408,7 @@ static void comm_close(struct zinf_comm *comm)
         return;
     if (comm->size > 1)
         barrier(comm); /* napping, before MPI_Finalize waits spinning */
+    zinf_node_close(state->node);
     zinf_set_abort_hook(NULL);
     MPI_Comm_free(&state->world);
     MPI_Finalize();
@@ -377,6 +426,8 @@ static const struct zinf_comm_ops mpi_ops = {
     .gather_small = gather_small,
     .broadcast = broadcast,
     .gather_bytes = gather_bytes,
+    .map_shared = map_shared,
+    .unmap_shared = unmap_shared,
     .close = comm_close,
 };
 
@@ -438,12 +489,15 @@ static void find_neighbours(struct zinf_comm *comm)
     cpu_set_t allowed;
     int cores = 1;
     gather_small(comm, &mine, sizeof mine, all);
-    comm->bytes_sent = 0;
     comm->local_rank = comm->local_size = 0;
     for (int rank = 0; rank < comm->size; rank++) {
         comm->local_rank += all[rank] == mine && rank < comm->rank;
         comm->local_size += all[rank] == mine;
     }
+    const char *wanted = getenv("ZINF_SHARED");
+    if (!wanted || strcmp(wanted, "0"))
+        zinf_node_open(&state->node, comm, all);
+    comm->bytes_sent = 0;
     free(all);
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
         cores = CPU_COUNT(&allowed);

@@ -14,6 +14,7 @@ extern "C" {
  * Start MPI (MPI_THREAD_SERIALIZED) and open the communicator of all ranks. Collective over all ranks of the job.
  * Installs the abort hook of status.h and MPI_ERRORS_RETURN with a check behind every call; opens the fault seam. Works without mpiexec
  * as one rank. comm->ops->close() ends MPI.
+ * With environment ZINF_SHARED=0 map_shared gives nothing and every byte travels as a message: for tests, and to find out who is to blame.
  * @return 0 or ZINF_E_RUNTIME. Under srun with several tasks but without PMI every rank would be a job of its own: ZINF_E_USAGE
  *         with a message that says which --mpi= to give.
  */
