@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "memory/pool.h"
 
 static struct zinf_comm comm;
 
@@ -250,6 +251,24 @@ TEST(Comm, SharedMemoryIsZeroedAndComesAndGoes)
         memset(memory, 1, bytes);
         comm.ops->unmap_shared(&comm, memory);
     }
+}
+
+TEST(Comm, APoolOfSharedMemoryIsCarvedLikeAnyOther)
+{
+    struct zinf_pool pool = {};
+    for (int pass = 0; pass < 2; pass++) {
+        void *first = zinf_pool_take(&pool, 100), *second = zinf_pool_take(&pool, 3 << 20);
+        EXPECT_EQ(pass == 0, first == nullptr);
+        EXPECT_EQ(0u, reinterpret_cast<uintptr_t>(second) % 4096);
+        if (pass == 0) {
+            EXPECT_EQ(0, zinf_pool_open_shared(&pool, &comm));
+            EXPECT_EQ(arena ? &comm : nullptr, pool.comm);
+        } else {
+            memset(second, 7, 3 << 20);
+        }
+    }
+    zinf_pool_close(&pool);
+    EXPECT_EQ(nullptr, pool.base);
 }
 
 TEST(Comm, GatherSmallIsInRankOrder)

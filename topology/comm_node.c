@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/status.h"
@@ -64,6 +65,20 @@ static void *map_file(int fd, size_t bytes, int protection)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
+/* A file of memory; -1 = none to be had. A limit on file size holds for it too, and would send a
+ * signal. */
+static int make_file(size_t bytes)
+{
+    struct rlimit limit;
+    int fd;
+    if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur < bytes)
+        return -1;
+    if ((fd = memfd_create("zinf", MFD_CLOEXEC)) < 0 || ftruncate(fd, (off_t)bytes) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 static void *map_offer(const struct offer *offer, int protection)
 {
     char path[64];
@@ -85,8 +100,8 @@ static char **share(struct zinf_node *node, struct zinf_comm *comm, size_t *byte
     struct offer *all = zinf_alloc((size_t)comm->size * sizeof *all);
     char **base = zinf_alloc((size_t)node->count * sizeof *base);
     int status = 0;
-    mine.fd = memfd_create("zinf", MFD_CLOEXEC);
-    if (mine.fd >= 0 && ftruncate((int)mine.fd, (off_t)mine.bytes) == 0)
+    mine.fd = make_file(mine.bytes);
+    if (mine.fd >= 0)
         base[node->mine] = map_file((int)mine.fd, mine.bytes, PROT_READ | PROT_WRITE);
     if (base[node->mine] && cookie)
         memcpy(base[node->mine], &cookie, sizeof cookie);

@@ -22,6 +22,13 @@ void *zinf_pool_take(struct zinf_pool *pool, size_t bytes)
     return pool->base + begin;
 }
 
+static void touch(struct zinf_pool *pool)
+{
+#pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < pool->size_bytes; at += PAGE)
+        pool->base[at] = 0;
+}
+
 int zinf_pool_open(struct zinf_pool *pool)
 {
     size_t bytes = (pool->used_bytes + PAGE - 1) / PAGE * PAGE;
@@ -34,15 +41,26 @@ int zinf_pool_open(struct zinf_pool *pool)
         return ZINF_E_DOES_NOT_FIT;
     }
     *pool = (struct zinf_pool){.base = base, .size_bytes = bytes ? bytes : PAGE};
-#pragma omp parallel for schedule(static)
-    for (size_t at = 0; at < pool->size_bytes; at += PAGE)
-        pool->base[at] = 0;
+    touch(pool);
+    return ZINF_OK;
+}
+
+int zinf_pool_open_shared(struct zinf_pool *pool, struct zinf_comm *comm)
+{
+    size_t bytes = pool->used_bytes ? pool->used_bytes : 1;
+    void *base = comm->ops->map_shared ? comm->ops->map_shared(comm, bytes) : NULL;
+    if (!base) /* on all ranks */
+        return zinf_pool_open(pool);
+    *pool = (struct zinf_pool){.base = base, .size_bytes = bytes, .comm = comm};
+    touch(pool);
     return ZINF_OK;
 }
 
 void zinf_pool_close(struct zinf_pool *pool)
 {
-    if (pool->base)
+    if (pool->comm)
+        pool->comm->ops->unmap_shared(pool->comm, pool->base);
+    else if (pool->base)
         munmap(pool->base, pool->size_bytes);
     *pool = (struct zinf_pool){0};
 }

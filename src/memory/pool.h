@@ -9,6 +9,8 @@
 
 #include <stddef.h>
 
+#include "topology/comm.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -16,6 +18,7 @@ extern "C" {
 struct zinf_pool {
     char *base; /* NULL: counting */
     size_t used_bytes, size_bytes;
+    struct zinf_comm *comm; /* whose shared memory it is; NULL = private */
 };
 
 /** The next `bytes`, aligned to 4096 bytes from 1 MiB on and to 64 below; zero on first use. NULL while counting. */
@@ -26,6 +29,11 @@ void *zinf_pool_take(struct zinf_pool *pool, size_t bytes);
  * @return 0 or ZINF_E_DOES_NOT_FIT (logged with the size)
  */
 int zinf_pool_open(struct zinf_pool *pool);
+/**
+ * The same in memory that the other ranks of the node can read, so that gathers and exchanges inside it are one copy (comm.h, map_shared);
+ * private where that cannot be had. Collective over comm, which must outlive the pool; so is its close.
+ */
+int zinf_pool_open_shared(struct zinf_pool *pool, struct zinf_comm *comm);
 void zinf_pool_close(struct zinf_pool *pool);
 
 #ifdef __cplusplus
