@@ -248,13 +248,15 @@ static int write_index(const struct writer *writer)
 
 static int give_names(struct writer *writer)
 {
-    int status = writer->shard_count > 1 ? write_index(writer) : 0;
+    int status = 0;
     while (!status && writer->renamed_count < writer->shard_count) {
         const struct shard *shard = &writer->shards[writer->renamed_count];
         status = zinf_file_rename(shard->temporary, shard->path, writer->error);
         if (!status)
             writer->renamed_count++;
     }
+    if (!status && writer->shard_count > 1)
+        status = write_index(writer); /* the last to appear: it names the others */
     return status ? status : zinf_file_sync_folder(writer->shards[0].path, writer->error);
 }
 
@@ -264,7 +266,7 @@ static void remove_all(const struct writer *writer)
         zinf_file_remove(i < writer->renamed_count ? writer->shards[i].path
                                                    : writer->shards[i].temporary);
     char *path = zinf_format("%s/model.safetensors.index.json", writer->folder);
-    if (writer->shard_count > 1)
+    if (writer->shard_count > 1 && writer->renamed_count == writer->shard_count)
         zinf_file_remove(path);
     free(path);
 }
