@@ -147,8 +147,8 @@ struct zinf_axis zinf_axis_around(double min, double max, int wanted, bool is_lo
     }
     const double size = fmax(fabs(min), fabs(max));
     if (max - min <= 1e-9 * size || size == 0) { /* a constant stands in the middle */
-        min -= size ? 0.1 * size : 1;
-        max += size ? 0.1 * size : 1;
+        min -= size > 0 ? 0.1 * size : 1;
+        max += size > 0 ? 0.1 * size : 1;
     }
     axis.step = round_up((max - min) / wanted);
     axis.min = axis.step * floor(min / axis.step + 1e-9);
