@@ -57,7 +57,7 @@ def ds(model, stage, accumulation, **changes):
     out = {
         "train_micro_batch_size_per_gpu": 1 if accumulation > 1 else 2,
         "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": 1.4,
+        "gradient_clipping": 1.6,
         "optimizer": {"type": "AdamW", "params": {"lr": 3e-3, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1}},
         "scheduler": {"type": "WarmupLR", "params": {"warmup_min_lr": 0, "warmup_max_lr": 3e-3, "warmup_num_steps": 5}},
         "zero_optimization": {"stage": stage},
@@ -118,7 +118,7 @@ def cases():
         "adam-is-adamw": (optimizer("Adam", **adam), {}),
         "adamw-no-correction": (optimizer("AdamW", **adam, bias_correction=False), {}),
         "sgd-momentum": (optimizer("SGD", lr=0.3, momentum=0.9, weight_decay=0.01),
-                         {"zero_allow_untested_optimizer": True, "scheduler": scheduler(
+                         {"zero_allow_untested_optimizer": True, "gradient_clipping": 1.0, "scheduler": scheduler(
                              "WarmupLR", warmup_min_lr=0, warmup_max_lr=0.3, warmup_num_steps=5)}),
         "adagrad": (optimizer("Adagrad", lr=0.01, weight_decay=0.01),
                     {"zero_allow_untested_optimizer": True, "scheduler": scheduler(

@@ -4,6 +4,7 @@ set -e
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/../data/deepspeed}
 python=${PYTHON:-python3}
+PATH=$(dirname "$(command -v "$python")"):$PATH # ninja, which DeepSpeed builds its kernels with
 mkdir -p "$out"
 rm -f "$out"/*.json
 cd "$here"
