@@ -73,6 +73,13 @@ void zinf_log_configure(const struct zinf_log_options *options)
     pthread_mutex_unlock(&log_mutex);
 }
 
+void zinf_log_set_file(FILE *file)
+{
+    pthread_mutex_lock(&log_mutex);
+    log_options.file = file;
+    pthread_mutex_unlock(&log_mutex);
+}
+
 void zinf_log_set_hook(void (*before_line)(void))
 {
     log_hook = before_line;

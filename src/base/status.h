@@ -70,6 +70,9 @@ void zinf_log_configure(const struct zinf_log_options *options);
 void zinf_log(enum zinf_log_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/** From now on everything that is printed goes to `file` too (borrowed; NULL = no longer). */
+void zinf_log_set_file(FILE *file);
+
 /**
  * Called at start of every line the log prints on a terminal, so that a progress bar can be wiped first.
  * NULL = none.

@@ -55,7 +55,7 @@ void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_updat
         (size_t)owned_offset(zero, block, o->sharding.gradients) * gradient_bytes;
     char *low = low_weights(zero, block);
     for (int i = 0; i < state->run_count; i++) {
-        const struct zinf_run *run = &state->runs[i];
+        const struct zinf_update_run *run = &state->runs[i];
         struct zinf_update options = *update;
         float *moment[2];
         for (int m = 0; m < 2; m++)

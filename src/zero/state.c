@@ -39,14 +39,14 @@ static void find_runs(struct zinf_zero *zero, int block)
         struct zinf_range part = zinf_range_intersect(
             owned, (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
         bool decay = !(zero->options.no_decay && zero->options.no_decay[piece->param]);
-        struct zinf_run *before = state->run_count ? &state->runs[state->run_count - 1] : NULL;
+        struct zinf_update_run *before = state->run_count ? &state->runs[state->run_count - 1] : NULL;
         if (part.begin == part.end)
             continue;
         if (before && before->decay == decay)
             before->count = part.end - owned.begin - before->begin;
         else
             state->runs[state->run_count++] =
-                (struct zinf_run){part.begin - owned.begin, part.end - part.begin, decay};
+                (struct zinf_update_run){part.begin - owned.begin, part.end - part.begin, decay};
     }
 }
 
@@ -61,12 +61,14 @@ static void lay_out_block(struct zinf_zero *zero, int block, struct zinf_pool *p
     size_t gradients =
         (size_t)(o->sharding.gradients ? shard : padded) * zinf_dtype_bytes(o->accumulation_dtype);
     zero->bytes.weights += weights;
-    zero->bytes.gradients += gradients;
-    zero->bytes.optimizer += (size_t)o->moment_count * owned_bytes;
     state->weights = zinf_pool_take(pool, weights);
-    state->accumulator = zinf_pool_take(pool, gradients);
-    for (int i = 0; i < o->moment_count; i++)
-        state->moment[i] = zinf_pool_take(pool, owned_bytes);
+    if (o->training) {
+        zero->bytes.gradients += gradients;
+        state->accumulator = zinf_pool_take(pool, gradients);
+        zero->bytes.optimizer += (size_t)o->moment_count * owned_bytes;
+        for (int i = 0; i < o->moment_count; i++)
+            state->moment[i] = zinf_pool_take(pool, owned_bytes);
+    }
     if (o->dtype != ZINF_FP32) {
         zero->bytes.optimizer += owned_bytes;
         state->master = zinf_pool_take(pool, owned_bytes);
@@ -87,6 +89,8 @@ static void lay_out_windows(struct zinf_zero *zero, const struct zinf_plan *plan
     for (int i = 0; i < plan->gradient_window_count; i++)
         zero->gradients[i] = zinf_pool_take(pool, window);
     zero->bytes.windows = (size_t)(plan->window_count + plan->gradient_window_count) * window;
+    if (!o->training)
+        return;
     if (source != o->wire_dtype) {
         zero->send = zinf_pool_take(pool, wire);
         zero->bytes.communication += wire;

@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /** A run of owned elements that are updated alike. */
-struct zinf_run {
+struct zinf_update_run {
     int64_t begin, count; /* elements of the owned part */
     bool decay;           /* weight decay falls on it */
 };
@@ -41,7 +41,7 @@ struct zinf_block_state {
     float *moment[2];   /* fp32, owned part; NULL where the optimizer has none */
     void *accumulator;  /* accumulation dtype: the whole block, or the shard when gradients are sharded */
     double square_sum;  /* of this rank's shard of the reduced gradient */
-    struct zinf_run *runs;
+    struct zinf_update_run *runs;
     int run_count;
 };
 
@@ -51,6 +51,7 @@ struct zinf_zero_options {
     const struct zinf_ops *ops;
     struct zinf_sharding sharding;
     enum zinf_dtype dtype, accumulation_dtype, wire_dtype;
+    bool training;                  /* false: weights only, no gradients and no moments */
     int moment_count;               /* fp32 states per element that the optimizer keeps */
     const bool *no_decay;           /* (param_count) parameters that weight decay leaves alone; NULL = none */
     double watchdog_s;
