@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "train/metrics.h"
 
 /* What the walk through one plan carries along. */
@@ -241,7 +240,7 @@ static void set_report(struct walk *walk)
     struct zinf_zero *zero = walk->step->options.zero;
     zero->report[0] = walk->comm_wait_s;
     zero->report[1] = walk->input->waited_data_s;
-    zero->report[2] = zinf_peak_rss_bytes();
+    zero->report[2] = (double)zinf_peak_rss_bytes();
     zero->report[3] = walk->input->pinned_bytes;
 }
 
@@ -286,19 +285,14 @@ static void trace(struct walk *walk, const struct zinf_plan_operation *operation
                                          gradient != NULL};
 }
 
-/* Forward and backward of one block, and where its time is counted. */
 static void carry_out(struct walk *walk, const struct zinf_plan_operation *operation)
 {
-    struct zinf_step_seconds *seconds = &walk->result->seconds;
     struct zinf_zero *zero = walk->step->options.zero;
     const void *weights = operation->block < 0 ? NULL : zinf_zero_weights(zero, operation);
     void *gradient = NULL;
-    double *activity = &seconds->forward, begin = zinf_clock_s();
     if (operation->kind >= ZINF_PLAN_HEAD_BACKWARD &&
-        operation->kind <= ZINF_PLAN_EMBEDDING_BACKWARD) {
+        operation->kind <= ZINF_PLAN_EMBEDDING_BACKWARD)
         gradient = zinf_zero_gradient(zero, operation);
-        activity = &seconds->backward;
-    }
     switch (operation->kind) {
     case ZINF_PLAN_EMBEDDING_FORWARD:
         embedding_forward(walk, operation, weights);
@@ -311,15 +305,12 @@ static void carry_out(struct walk *walk, const struct zinf_plan_operation *opera
         break;
     case ZINF_PLAN_HEAD_FORWARD:
         head_forward(walk, operation, weights);
-        activity = &seconds->loss;
         break;
     case ZINF_PLAN_LOSS:
         end_loss(walk);
-        activity = &seconds->loss;
         break;
     case ZINF_PLAN_HEAD_BACKWARD:
         head_backward(walk, operation, weights, gradient);
-        activity = &seconds->loss;
         break;
     case ZINF_PLAN_NORM_BACKWARD:
         norm_backward(walk, operation, weights, gradient);
@@ -332,50 +323,79 @@ static void carry_out(struct walk *walk, const struct zinf_plan_operation *opera
         break;
     case ZINF_PLAN_ACCUMULATE:
         zinf_zero_accumulate(zero, operation);
-        activity = &seconds->accumulate;
         break;
     case ZINF_PLAN_DECIDE:
         decide(walk);
-        activity = &seconds->update;
         break;
     case ZINF_PLAN_UPDATE:
         if (!walk->result->skipped)
             zinf_zero_update(zero, operation->block, &walk->update);
-        activity = &seconds->update;
         break;
     default:
         ZINF_ASSERT(!"an operation of the communication lane in the compute lane");
     }
-    *activity += zinf_clock_s() - begin;
     if (walk->input && walk->input->trace && operation->kind < ZINF_PLAN_ACCUMULATE)
         trace(walk, operation, weights, gradient);
+}
+
+static enum zinf_activity activity_of(enum zinf_plan_kind kind)
+{
+    switch (kind) {
+    case ZINF_PLAN_HEAD_FORWARD:
+    case ZINF_PLAN_LOSS:
+    case ZINF_PLAN_HEAD_BACKWARD:
+        return ZINF_ACTIVITY_LOSS;
+    case ZINF_PLAN_DECIDE:
+        return ZINF_ACTIVITY_NORM;
+    case ZINF_PLAN_UPDATE:
+        return ZINF_ACTIVITY_OPTIMIZER;
+    default:
+        return kind < ZINF_PLAN_LOSS ? ZINF_ACTIVITY_FORWARD : ZINF_ACTIVITY_BACKWARD;
+    }
+}
+
+static void wait_for_operation(struct walk *walk, enum zinf_plan_kind kind)
+{
+    struct zinf_activities *activities = walk->step->options.activities;
+    enum zinf_activity waiting =
+        kind == ZINF_PLAN_DECIDE ? ZINF_ACTIVITY_WAIT_REDUCE : ZINF_ACTIVITY_WAIT_GATHER;
+    zinf_activity_start(activities, waiting);
+    walk->comm_wait_s += zinf_zero_wait(walk->step->options.zero, walk->index);
+    zinf_activity_stop(activities, waiting);
+}
+
+/* What this rank tells the others must stand before the mover asks for it: behind the last
+ * operation before DECIDE, and behind the last. */
+static void tell(struct walk *walk)
+{
+    const struct zinf_plan *plan = walk->plan;
+    int64_t next = walk->index + 1, count = plan->count[ZINF_LANE_COMPUTE];
+    if (next == count ? !walk->input
+                      : plan->operations[ZINF_LANE_COMPUTE][next].kind == ZINF_PLAN_DECIDE)
+        set_agreement(walk);
+    else if (next == count)
+        set_report(walk);
 }
 
 static void walk_plan(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
-    struct zinf_step_seconds *seconds = &walk->result->seconds;
-    int64_t count = walk->plan->count[ZINF_LANE_COMPUTE];
-    int64_t agreement = count; /* the operation behind which the mover agrees */
-    while (agreement > 0 &&
-           walk->plan->operations[ZINF_LANE_COMPUTE][agreement - 1].kind >= ZINF_PLAN_DECIDE)
-        agreement--;
+    struct zinf_activities *activities = walk->step->options.activities;
     zinf_zero_begin(zero, walk->plan);
-    for (walk->index = 0; walk->index < count; walk->index++) {
+    for (walk->index = 0; walk->index < walk->plan->count[ZINF_LANE_COMPUTE]; walk->index++) {
         const struct zinf_plan_operation *operation =
             &walk->plan->operations[ZINF_LANE_COMPUTE][walk->index];
-        double waited = zinf_zero_wait(zero, walk->index);
-        *(operation->kind == ZINF_PLAN_DECIDE ? &seconds->wait_decide : &seconds->wait_gather) +=
-            waited;
-        walk->comm_wait_s += waited;
+        enum zinf_activity activity = activity_of(operation->kind);
+        wait_for_operation(walk, operation->kind);
+        zinf_activity_start(activities, activity);
         carry_out(walk, operation);
-        if (walk->index == agreement - 1)
-            set_agreement(walk);
-        if (walk->input && walk->index == count - 1)
-            set_report(walk);
+        zinf_activity_stop(activities, activity);
+        tell(walk);
         zinf_zero_done(zero);
     }
-    seconds->wait_end += zinf_zero_end(zero);
+    zinf_activity_start(activities, ZINF_ACTIVITY_WAIT_REDUCE);
+    zinf_zero_end(zero);
+    zinf_activity_stop(activities, ZINF_ACTIVITY_WAIT_REDUCE);
 }
 
 void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
@@ -391,6 +411,7 @@ void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
     walk_plan(&walk);
     read_report(&walk);
     result->comm_bytes = comm->bytes_sent - sent;
+    ZINF_ASSERT(result->comm_bytes == walk.plan->comm_bytes);
 }
 
 void zinf_step_evaluate(struct zinf_step *step, const int32_t *inputs, const int32_t *targets,

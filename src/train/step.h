@@ -9,6 +9,7 @@
 
 #include "memory/pool.h"
 #include "model/transformer.h"
+#include "train/activity.h"
 #include "zero/zero.h"
 
 #ifdef __cplusplus
@@ -23,11 +24,7 @@ struct zinf_step_options {
     int kept_layers;                   /* the last so many layers keep their activations, the others recompute them */
     const struct zinf_plan *plan, *evaluation_plan;
     struct zinf_rng_key dropout_key;
-};
-
-/** Wall seconds of the compute lane by activity; the caller adds them up. */
-struct zinf_step_seconds {
-    double forward, loss, backward, accumulate, update, wait_gather, wait_decide, wait_end;
+    struct zinf_activities *activities; /* where the time of the compute lane is counted; borrowed */
 };
 
 struct zinf_step {
@@ -76,7 +73,6 @@ struct zinf_step_result {
     double signals[4]; /* maximum over ranks */
     double wait_comm_s, wait_data_s, rss_bytes, pinned_bytes; /* maximum over ranks */
     int64_t comm_bytes; /* this rank's, counted by the communicator */
-    struct zinf_step_seconds seconds;
     struct zinf_nonfinite nonfinite; /* trace only */
 };
 

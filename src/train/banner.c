@@ -1,0 +1,104 @@
+/*
+ * What a run says before its first step, and where the time went after its last.
+ */
+#include "train/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/version.h"
+#include "topology/machine.h"
+
+static const char *activations_text(const struct zinf_run *run, char out[96])
+{
+    int64_t kept = run->step.options.kept_layers, layers = run->model->layers;
+    if (kept == layers)
+        snprintf(out, 96, "kept");
+    else if (kept == 0)
+        snprintf(out, 96, "recomputed");
+    else
+        snprintf(out, 96, "kept in the last %lld of %lld layers, else recomputed",
+                 (long long)kept, (long long)layers);
+    return out;
+}
+
+static void say_model(const struct zinf_run *run)
+{
+    const struct zinf_model *m = run->model;
+    zinf_info("model       %s, %.2f M parameters (%lld): %lld layers, hidden %lld, %lld heads%s, "
+              "vocabulary %lld",
+              m->family, (double)m->total_count / 1e6, (long long)m->total_count,
+              (long long)m->layers, (long long)m->hidden, (long long)m->heads,
+              m->kv_heads == m->heads ? "" : " (grouped queries)", (long long)m->vocab);
+}
+
+static void say_data(const struct zinf_run *run)
+{
+    const struct zinf_config *config = run->config;
+    const struct zinf_config_batch *batch = &config->batch;
+    zinf_info("data        %d files, %lld tokens, %lld samples of %lld tokens: %lld steps an epoch",
+              zinf_batches_file_count(run->train),
+              (long long)zinf_batches_token_count(run->train),
+              (long long)zinf_batches_sample_count(run->train),
+              (long long)config->data.sequence_length,
+              (long long)zinf_run_steps_per_epoch(run));
+    zinf_info("batch       %lld = %lld micro-batch x %lld accumulation x %d ranks, %lld tokens a "
+              "step",
+              (long long)batch->global, (long long)batch->micro, (long long)batch->accumulation,
+              run->comm->size, (long long)(batch->global * config->data.sequence_length));
+}
+
+static void say_memory(const struct zinf_run *run)
+{
+    const struct zinf_zero_bytes *bytes = &run->zero.bytes;
+    const double mib = 1024.0 * 1024.0;
+    char text[96];
+    zinf_info("memory      %.1f MiB a rank: weights %.1f, gradients %.1f, optimizer %.1f, windows "
+              "%.1f, communication %.1f, activations %.1f (%s)",
+              (double)run->pool.size_bytes / mib, (double)bytes->weights / mib,
+              (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
+              (double)bytes->windows / mib, (double)bytes->communication / mib,
+              (double)run->step.activation_bytes / mib, activations_text(run, text));
+}
+
+void zinf_run_banner(const struct zinf_run *run)
+{
+    const struct zinf_config *config = run->config;
+    struct zinf_machine machine;
+    zinf_machine_read(&machine, "");
+    zinf_info("%s", zinf_version());
+    zinf_info("ranks       %d x %d threads, %s (%s), %s", run->comm->size, run->threads,
+              machine.cpu_name, zinf_cpu_ops()->name, machine.host);
+    say_model(run);
+    say_data(run);
+    zinf_info("training    ZeRO stage %d, %s, %s, lr %g, %lld steps%s", config->zero.stage,
+              zinf_dtype_name(config->precision.dtype), config->optimizer.name,
+              config->optimizer.learning_rate, (long long)run->total_steps,
+              config->limits.max_steps ? " (--max-steps stops before)" : "");
+    say_memory(run);
+    zinf_info("plan        %lld operations a step, %d windows, %.2f MB sent by each rank a step, "
+              "checksum %016llx",
+              (long long)(run->plan.count[0] + run->plan.count[1]), run->plan.window_count,
+              (double)run->plan.comm_bytes / 1e6, (unsigned long long)run->plan.checksum);
+    if (*run->resumed_from)
+        zinf_info("resume      from %s: step %lld of %lld", run->resumed_from,
+                  (long long)run->state.step, (long long)run->total_steps);
+    else
+        zinf_info("start       from %s weights", run->model_weights_source);
+    zinf_info("run folder  %s", config->run_dir);
+}
+
+void zinf_run_end_table(struct zinf_run *run)
+{
+    struct zinf_activity_totals mine = zinf_activities_totals(&run->activities);
+    struct zinf_activity_totals *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
+    zinf_comm_gather_small(run->comm, &mine, sizeof mine, all);
+    if (run->comm->rank == 0) {
+        char *table = zinf_activity_table(all, run->comm->size);
+        zinf_info("\n%s", table);
+        free(table);
+    }
+    run->results.wall_s += mine.wall_s;
+    free(all);
+}

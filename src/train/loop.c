@@ -1,0 +1,390 @@
+/*
+ * The training loop: read samples, one step, say what happened, and at step boundaries whatever was asked for: evaluation, checkpoint,
+ * stop. All ranks take the same decisions because everything they depend on was agreed inside the step.
+ */
+#include "train/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/signals.h"
+#include "train/metrics.h"
+#include "train/progress.h"
+
+/* What a rank asks for, sent with the gradient norm; the maximum over ranks is what everybody does. */
+enum { WISH_STOP, WISH_CHECKPOINT, WISH_REASON };
+enum { REASON_NONE, REASON_SIGNAL, REASON_STOP_FILE, REASON_MAX_HOURS };
+enum { STOP_WITH_CHECKPOINT = 1, STOP_AT_ONCE = 2 };
+
+struct loop {
+    struct zinf_run *run;
+    double began_s, last_checkpoint_s;
+    int64_t first_step;           /* of this start */
+    int checkpoint_signals_seen;
+    struct zinf_metrics metrics;
+    struct zinf_evaluation evaluation;
+    bool evaluated, saved;        /* at the current step */
+};
+
+static void read_wishes(struct loop *loop, double wishes[4])
+{
+    struct zinf_run *run = loop->run;
+    struct zinf_signals signals = zinf_signals_state();
+    const struct zinf_config *config = run->config;
+    double now = zinf_clock_s();
+    wishes[WISH_STOP] = zinf_signals_stop_level(&signals);
+    wishes[WISH_REASON] = wishes[WISH_STOP] > 0 ? REASON_SIGNAL : REASON_NONE;
+    if (signals.checkpoint_count > loop->checkpoint_signals_seen) {
+        loop->checkpoint_signals_seen = signals.checkpoint_count;
+        wishes[WISH_CHECKPOINT] = 1;
+    }
+    if (run->comm->rank != 0)
+        return;
+    if (zinf_run_folder_take_stop(run->folder)) {
+        wishes[WISH_STOP] = fmax(wishes[WISH_STOP], STOP_WITH_CHECKPOINT);
+        wishes[WISH_REASON] = REASON_STOP_FILE;
+    }
+    if (config->limits.max_hours > 0 && now - loop->began_s > config->limits.max_hours * 3600) {
+        wishes[WISH_STOP] = fmax(wishes[WISH_STOP], STOP_WITH_CHECKPOINT);
+        wishes[WISH_REASON] = REASON_MAX_HOURS;
+    }
+    if (config->checkpoint.every_minutes > 0 &&
+        now - loop->last_checkpoint_s > config->checkpoint.every_minutes * 60)
+        wishes[WISH_CHECKPOINT] = 1;
+}
+
+/* The next B samples of the epoch; behind the last whole batch the next epoch begins. */
+static int read_batch(struct zinf_run *run, struct zinf_error *error)
+{
+    const struct zinf_config *config = run->config;
+    struct zinf_run_state *state = &run->state;
+    int64_t m = config->batch.micro, tokens = m * config->data.sequence_length;
+    int status = ZINF_OK;
+    if (state->cursor + config->batch.global > zinf_batches_sample_count(run->train)) {
+        state->epoch++;
+        state->cursor = 0;
+    }
+    for (int64_t j = 0; !status && j < config->batch.accumulation; j++)
+        status = zinf_batches_read(run->train, state->epoch,
+                                   state->cursor + (j * run->comm->size + run->comm->rank) * m, m,
+                                   run->inputs + j * tokens, run->targets + j * tokens, error);
+    return status;
+}
+
+static void fill_update(const struct zinf_run *run, struct zinf_step_input *input)
+{
+    const struct zinf_config_optimizer *optimizer = &run->config->optimizer;
+    struct zinf_schedule_values now = zinf_schedule_next(&run->schedule);
+    input->update = (struct zinf_update){.optimizer = optimizer->kind,
+                                         .learning_rate = now.lr,
+                                         .beta1 = now.beta1,
+                                         .beta2 = now.beta2,
+                                         .epsilon = optimizer->epsilon,
+                                         .weight_decay = optimizer->weight_decay,
+                                         .momentum = optimizer->momentum,
+                                         .dampening = optimizer->dampening,
+                                         .decoupled_decay = optimizer->decoupled_decay,
+                                         .bias_correction = optimizer->bias_correction,
+                                         .nesterov = optimizer->nesterov,
+                                         .step = run->state.optimizer_steps + 1};
+}
+
+/* Which parameter on which rank: every rank tells what its trace found; the earliest operation is the cause. */
+static void name_nonfinite(struct zinf_run *run, const struct zinf_step_result *result)
+{
+    struct zinf_nonfinite all[run->comm->size];
+    int first = -1;
+    zinf_comm_gather_small(run->comm, &result->nonfinite, sizeof *all, all);
+    for (int i = 0; i < run->comm->size; i++)
+        if (all[i].order && (first < 0 || all[i].order < all[first].order))
+            first = i;
+    if (first < 0)
+        zinf_warn("step %lld: not finite, but not in a parameter: the loss of a batch or a sum "
+                  "over micro-batches overflowed",
+                  (long long)run->state.step + 1);
+    else
+        zinf_warn("step %lld: %s %s on rank %d, micro-batch %d, is not finite",
+                  (long long)run->state.step + 1,
+                  all[first].backward ? "the gradient of" : "the weight",
+                  run->model->params[all[first].param].name, first, all[first].micro);
+}
+
+/* A step that was skipped. @return 0 to go on, ZINF_E_NUMERIC when it was one too many */
+static int skipped_step(struct zinf_run *run, const struct zinf_step_input *input)
+{
+    struct zinf_run_state *state = &run->state;
+    bool fp16 = run->config->precision.dtype == ZINF_FP16;
+    bool dynamic = fp16 && run->config->precision.loss_scale.loss_scale == 0;
+    struct zinf_error error = {0};
+    int status = ZINF_OK;
+    if (!dynamic || zinf_loss_scale_is_last(&run->loss_scale)) {
+        struct zinf_step_input again = *input;
+        struct zinf_step_result traced;
+        again.trace = true;
+        zinf_step_run(&run->step, &again, &traced);
+        name_nonfinite(run, &traced);
+    }
+    state->skipped++;
+    state->nonfinite_in_a_row++;
+    if (fp16)
+        status = zinf_loss_scale_update(&run->loss_scale, true, &error);
+    if (status)
+        zinf_error_log("step %lld: %s", (long long)state->step + 1, error.text);
+    else
+        zinf_warn("step %lld skipped: loss or gradient norm not finite (%lld skipped in all)%s",
+                  (long long)state->step + 1, (long long)state->skipped,
+                  dynamic ? "; loss scale lowered or about to be" : "");
+    if (!status && state->nonfinite_in_a_row >= run->config->train.max_nonfinite) {
+        zinf_error_log("%lld steps in a row were not finite (zinf.train.max_nonfinite): lower the "
+                       "learning rate, clip gradients, or look at the data",
+                       (long long)state->nonfinite_in_a_row);
+        status = ZINF_E_NUMERIC;
+    }
+    return status;
+}
+
+static int applied_step(struct zinf_run *run)
+{
+    run->state.nonfinite_in_a_row = 0;
+    run->state.optimizer_steps++;
+    zinf_schedule_advance(&run->schedule);
+    if (run->config->precision.dtype == ZINF_FP16)
+        return zinf_loss_scale_update(&run->loss_scale, false, NULL);
+    return ZINF_OK;
+}
+
+static void fill_metrics(struct loop *loop, const struct zinf_step_input *input,
+                         const struct zinf_step_result *result, double seconds)
+{
+    const struct zinf_run *run = loop->run;
+    const struct zinf_run_state *state = &run->state;
+    double tokens_per_s = (double)input->counted / seconds;
+    double flop = tokens_per_s *
+                  zinf_model_flop_per_token(run->model, run->config->data.sequence_length) /
+                  run->comm->size;
+    loop->metrics = (struct zinf_metrics){.step = state->step,
+                                          .epoch = zinf_run_epochs(run),
+                                          .samples = state->samples,
+                                          .tokens = state->tokens,
+                                          .loss = result->loss,
+                                          .lr = input->update.learning_rate,
+                                          .grad_norm = result->skipped ? NAN : result->grad_norm,
+                                          .loss_scale = input->loss_scale,
+                                          .skipped = state->skipped,
+                                          .step_s = seconds,
+                                          .tokens_per_s = tokens_per_s,
+                                          .tflops = flop / 1e12,
+                                          .mfu = flop / run->peak_flops_per_rank,
+                                          .comm_bytes = result->comm_bytes,
+                                          .wait_comm_s = result->wait_comm_s,
+                                          .wait_data_s = result->wait_data_s,
+                                          .rss_bytes = (int64_t)result->rss_bytes,
+                                          .device_bytes = (int64_t)run->pool.size_bytes,
+                                          .pinned_bytes = (int64_t)result->pinned_bytes};
+}
+
+static int one_step(struct loop *loop, struct zinf_step_result *result)
+{
+    struct zinf_run *run = loop->run;
+    struct zinf_run_state *state = &run->state;
+    const struct zinf_config *config = run->config;
+    double begin = zinf_clock_s();
+    struct zinf_error error = {0};
+    struct zinf_step_input input = {
+        .inputs = run->inputs,
+        .targets = run->targets,
+        .step = (uint32_t)state->step,
+        .counted = config->batch.global * config->data.sequence_length,
+        .loss_scale = config->precision.dtype == ZINF_FP16 ? run->loss_scale.scale : 1,
+        .gradient_clipping = config->gradient_clipping};
+    zinf_activity_start(&run->activities, ZINF_ACTIVITY_DATA);
+    int status = read_batch(run, &error);
+    zinf_activity_stop(&run->activities, ZINF_ACTIVITY_DATA);
+    if (status) { /* The peers are in the step already: no agreement is possible any more. */
+        zinf_error_log("%s", error.text);
+        zinf_abort(status);
+    }
+    input.waited_data_s = zinf_clock_s() - begin;
+    fill_update(run, &input);
+    read_wishes(loop, input.signals);
+    zinf_step_run(&run->step, &input, result);
+    status = result->skipped ? skipped_step(run, &input) : applied_step(run);
+    state->step++;
+    state->samples += config->batch.global;
+    state->tokens += input.counted;
+    state->cursor += config->batch.global;
+    state->lr = input.update.learning_rate;
+    fill_metrics(loop, &input, result, zinf_clock_s() - begin);
+    return status;
+}
+
+/* A line that could not be written is a warning: the run's state is in its checkpoints. */
+static void add_line(struct zinf_run *run, const char *line)
+{
+    struct zinf_error error = {0};
+    if (run->config->log_jsonl && zinf_run_folder_add_metrics(run->folder, line, &error))
+        zinf_warn("%s", error.text);
+}
+
+static void log_step(struct loop *loop)
+{
+    struct zinf_run *run = loop->run;
+    const struct zinf_config *config = run->config;
+    char line[ZINF_PROGRESS_LINE_BYTES], json[ZINF_METRICS_LINE_BYTES];
+    if (run->comm->rank != 0)
+        return;
+    zinf_activity_start(&run->activities, ZINF_ACTIVITY_LOGGING);
+    zinf_metrics_print(&loop->metrics, json);
+    add_line(run, json);
+    run->results.metrics = loop->metrics;
+    if (config->steps_per_print > 0 &&
+        (run->state.step % config->steps_per_print == 0 || run->state.step == loop->first_step + 1)) {
+        zinf_progress_line(&loop->metrics, run->total_steps,
+                           config->precision.dtype != ZINF_FP32, line);
+        zinf_info("%s", line);
+    }
+    zinf_progress_step(&loop->metrics);
+    zinf_activity_stop(&run->activities, ZINF_ACTIVITY_LOGGING);
+}
+
+static int evaluate(struct loop *loop)
+{
+    struct zinf_run *run = loop->run;
+    char line[ZINF_METRICS_LINE_BYTES];
+    double loss;
+    int64_t tokens;
+    if (loop->evaluated || !run->eval)
+        return ZINF_OK;
+    int status = zinf_run_evaluate(run, &loss, &tokens);
+    if (status)
+        return status;
+    loop->evaluated = true;
+    loop->evaluation =
+        (struct zinf_evaluation){.step = run->state.step, .loss = loss, .perplexity = exp(loss)};
+    zinf_info("step %6lld | eval loss %.4f | perplexity %.3f | %lld tokens",
+              (long long)run->state.step, loss, exp(loss), (long long)tokens);
+    run->results.evaluation = loop->evaluation;
+    if (run->comm->rank == 0) {
+        zinf_evaluation_print(&loop->evaluation, line);
+        add_line(run, line);
+    }
+    return ZINF_OK;
+}
+
+/* This step's value of checkpoint.score_attribute; NAN when it has none. */
+static double score(const struct loop *loop)
+{
+    const char *name = loop->run->config->checkpoint.score_attribute;
+    if (!name)
+        return NAN;
+    if (strcmp(name, "loss") == 0)
+        return loop->metrics.loss;
+    if (!loop->evaluated)
+        return NAN;
+    return strcmp(name, "eval_perplexity") == 0 ? loop->evaluation.perplexity
+                                                : loop->evaluation.loss;
+}
+
+/* A checkpoint of this step, with an evaluation before it when there is something to score. @return as zinf_run_save() */
+static int checkpoint(struct loop *loop, bool scheduled)
+{
+    struct zinf_run *run = loop->run;
+    int status = ZINF_OK;
+    if (loop->saved)
+        return ZINF_OK;
+    if (scheduled && run->eval && run->config->train.eval_every == 0)
+        status = evaluate(loop);
+    if (status)
+        return status;
+    loop->last_checkpoint_s = zinf_clock_s();
+    status = zinf_run_save(run, score(loop));
+    loop->saved = status == ZINF_OK;
+    return status;
+}
+
+static bool finished(const struct zinf_run *run)
+{
+    if (run->config->train.steps > 0)
+        return run->state.step >= run->config->train.steps;
+    return zinf_run_epochs(run) >= run->config->train.epochs - 1e-12;
+}
+
+static bool checkpoint_is_due(const struct loop *loop)
+{
+    const struct zinf_run *run = loop->run;
+    int64_t every = run->config->checkpoint.every_steps;
+    bool epoch_ended = run->state.cursor + run->config->batch.global >
+                       zinf_batches_sample_count(run->train);
+    return (every > 0 && run->state.step % every == 0) ||
+           (run->config->checkpoint.every_epoch && epoch_ended);
+}
+
+/* What the steps' end asks for. *stop: leave the loop with this status. */
+static int after_step(struct loop *loop, const struct zinf_step_result *result, bool *stop)
+{
+    static const char *const reasons[] = {"", "a signal", "the STOP file", "--max-hours"};
+    struct zinf_run *run = loop->run;
+    int64_t every = run->config->train.eval_every;
+    bool wanted = result->signals[WISH_CHECKPOINT] > 0, due = checkpoint_is_due(loop);
+    bool last = finished(run), stopping = result->signals[WISH_STOP] > 0;
+    bool limit = run->config->limits.max_steps > 0 &&
+                 run->state.step >= run->config->limits.max_steps && !last;
+    int status = ZINF_OK;
+    loop->evaluated = loop->saved = false;
+    if (run->eval && every > 0 && (run->state.step % every == 0 || last))
+        status = evaluate(loop);
+    if (status)
+        return status;
+    if (result->signals[WISH_STOP] >= STOP_AT_ONCE && !last) {
+        zinf_warn("stopped at once by a second signal, without a checkpoint of step %lld",
+                  (long long)run->state.step);
+        *stop = true;
+        return run->has_checkpoint ? ZINF_E_STOPPED : ZINF_E_RUNTIME;
+    }
+    if (due || wanted || last || stopping || limit)
+        status = checkpoint(loop, due || last);
+    *stop = last || stopping || limit;
+    if (status == ZINF_E_NO_SPACE || status == ZINF_E_RUNTIME) {
+        if (*stop)
+            return ZINF_E_RUNTIME; /* the last checkpoint could not be written */
+        zinf_warn("training goes on without this checkpoint (%d failed so far)",
+                  run->checkpoints_failed);
+        return ZINF_OK;
+    }
+    if (status || last || !*stop)
+        return status;
+    zinf_info("stopped after step %lld by %s: run the same command again to go on",
+              (long long)run->state.step,
+              limit && !stopping ? "--max-steps" : reasons[(int)result->signals[WISH_REASON]]);
+    return ZINF_E_STOPPED;
+}
+
+int zinf_run_train(struct zinf_run *run)
+{
+    double now = zinf_clock_s();
+    struct loop loop = {
+        .run = run, .began_s = now, .last_checkpoint_s = now, .first_step = run->state.step};
+    bool stop = finished(run);
+    int status = ZINF_OK;
+    if (stop) {
+        zinf_info("this run is complete: %lld steps are done", (long long)run->state.step);
+    } else if (run->config->limits.max_steps > 0 &&
+               run->state.step >= run->config->limits.max_steps) {
+        zinf_info("--max-steps %lld: step %lld is done already",
+                  (long long)run->config->limits.max_steps, (long long)run->state.step);
+        status = ZINF_E_STOPPED;
+    }
+    if (run->comm->rank == 0)
+        zinf_progress_open(stderr, run->total_steps);
+    while (!status && !stop) {
+        struct zinf_step_result result;
+        status = one_step(&loop, &result);
+        log_step(&loop);
+        if (!status)
+            status = after_step(&loop, &result, &stop);
+    }
+    zinf_progress_close();
+    return status;
+}

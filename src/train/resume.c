@@ -1,0 +1,416 @@
+/*
+ * Checkpoints of a run: which one to go on from, what has changed since, and writing the next one.
+ */
+#include "train/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/version.h"
+#include "io/safetensors.h"
+#include "topology/machine.h"
+#include "train/checkpoint_folder.h"
+#include "train/weights.h"
+
+static void log_error(const struct zinf_run *run, const struct zinf_error *error)
+{
+    char text[2200];
+    zinf_error_print(error, text, sizeof text);
+    if (run->comm->rank == 0)
+        zinf_error_log("%s", text);
+}
+
+/* Rank 0 knows, all must: a path that is the same everywhere. */
+static void share_path(struct zinf_run *run, char path[1024])
+{
+    zinf_comm_broadcast(run->comm, 0, path, 1024);
+}
+
+static struct zinf_snapshot snapshot_of(struct zinf_run *run, bool with_moments)
+{
+    struct zinf_snapshot snapshot = {.zero = &run->zero};
+    if (with_moments)
+        snapshot.moment_count =
+            zinf_optimizer_state_names(run->config->optimizer.kind,
+                                       run->config->optimizer.momentum, snapshot.moment_names);
+    return snapshot;
+}
+
+/* Leaves of two configurations that differ, one line each; what a run may change freely is not worth a line. */
+static void list_changes(const struct zinf_json *before, const struct zinf_json *now,
+                         const char *path)
+{
+    for (size_t i = 0; now->type == ZINF_JSON_OBJECT && i < now->count; i++) {
+        char *name = zinf_format("%s%s%s", path, *path ? "." : "", now->keys[i]);
+        const struct zinf_json *old = zinf_json_get(before, now->keys[i]);
+        const struct zinf_json *new = now->members[i];
+        if (new->type == ZINF_JSON_OBJECT && old && old->type == ZINF_JSON_OBJECT) {
+            list_changes(old, new, name);
+        } else {
+            char *a = old ? zinf_json_print(old, -1) : zinf_strdup("not set");
+            char *b = zinf_json_print(new, -1);
+            if (strcmp(a, b) != 0)
+                zinf_info("changed since the checkpoint: %s: %s -> %s", name, a, b);
+            free(a);
+            free(b);
+        }
+        free(name);
+    }
+}
+
+static struct zinf_json *parse_text(const char *text)
+{
+    const struct zinf_json_options options = {.file = "/provenance", .strict = true};
+    struct zinf_error_list errors = {0};
+    struct zinf_json *value = NULL;
+    if (text && zinf_json_parse(&value, text, strlen(text), &options, &errors))
+        value = NULL;
+    zinf_error_list_release(&errors);
+    return value;
+}
+
+/* The mathematics of the model must be the same: names and shapes are checked by loading, the rest by the fingerprint. */
+static int check_model(const struct zinf_run *run, const struct zinf_checkpoint_file *file,
+                       const char *path, struct zinf_error *error)
+{
+    struct zinf_json *config = parse_text(zinf_checkpoint_text(file, "model_config"));
+    struct zinf_model *model = NULL;
+    struct zinf_error ignored;
+    int status = ZINF_OK;
+    if (config && !zinf_model_new(&model, config, path, &ignored) &&
+        zinf_model_fingerprint(model) != zinf_model_fingerprint(run->model))
+        status = zinf_error_set(error, ZINF_E_USAGE,
+                                "%s: the checkpoint is of another model (its config.json says "
+                                "otherwise); give the model it was made with, or another run "
+                                "folder with --run-dir",
+                                path);
+    zinf_model_free(model);
+    zinf_json_free(config);
+    return status;
+}
+
+static int check_state(const struct zinf_run *run, const struct zinf_run_state *state,
+                       const char *path, struct zinf_error *error)
+{
+    if (state->seed != run->config->train.seed)
+        return zinf_error_set(error, ZINF_E_USAGE,
+                              "%s: the checkpoint was made with seed %lld, now "
+                              "zinf.train.seed is %lld; set it back, or use another run folder",
+                              path, (long long)state->seed, (long long)run->config->train.seed);
+    return ZINF_OK;
+}
+
+static void take_over(struct zinf_run *run, const struct zinf_run_state *state)
+{
+    run->state = *state;
+    run->schedule.iteration = state->scheduler_iteration;
+    if (run->config->precision.dtype != ZINF_FP16 || run->loss_scale.options.loss_scale > 0)
+        return;
+    run->loss_scale.scale = state->loss_scale;
+    run->loss_scale.hysteresis = state->loss_scale_hysteresis;
+    run->loss_scale.iteration = state->loss_scale_iteration;
+    run->loss_scale.last_overflow = state->loss_scale_last_overflow;
+}
+
+/* Everything of one checkpoint. @return 0; ZINF_E_CHECKPOINT: damaged; else it cannot be used */
+static int load(struct zinf_run *run, const char *path, struct zinf_error *error)
+{
+    struct zinf_checkpoint_file *file = NULL;
+    struct zinf_run_state state;
+    struct zinf_snapshot snapshot = snapshot_of(run, true);
+    int status = zinf_checkpoint_open(&file, run->comm, path, error);
+    if (!status)
+        status = zinf_checkpoint_verify(file, error);
+    if (!status)
+        status = zinf_snapshot_read_state(file, &state, error);
+    if (!status)
+        status = check_state(run, &state, path, error);
+    if (!status)
+        status = check_model(run, file, path, error);
+    if (!status)
+        status = zinf_snapshot_load(&snapshot, file, error);
+    if (!status) {
+        struct zinf_json *before = parse_text(zinf_checkpoint_text(file, "config"));
+        if (before && run->comm->rank == 0)
+            list_changes(before, run->config->effective, "");
+        zinf_json_free(before);
+        take_over(run, &state);
+        snprintf(run->resumed_from, sizeof run->resumed_from, "%s", path);
+    }
+    zinf_checkpoint_close(file);
+    return status;
+}
+
+/* Newest first; a damaged one is named and the one before is taken. */
+static int load_newest(struct zinf_run *run, const int64_t *steps, int count)
+{
+    struct zinf_error error = {0};
+    int status = ZINF_E_CHECKPOINT;
+    for (int i = 0; i < count && status == ZINF_E_CHECKPOINT; i++) {
+        char *path = zinf_checkpoint_path(run->config->run_dir, steps[i]);
+        status = load(run, path, &error);
+        if (status == ZINF_E_CHECKPOINT && i + 1 < count)
+            zinf_warn("%s; trying the checkpoint before", error.text);
+        free(path);
+    }
+    if (status)
+        log_error(run, &error);
+    return status;
+}
+
+static int first_weights(struct zinf_run *run)
+{
+    const struct zinf_config_model *model = &run->config->model;
+    struct zinf_error error = {0};
+    int has_weights = 0, status = ZINF_OK;
+    if (model->path && run->comm->rank == 0)
+        has_weights = zinf_safetensors_folder_has_weights(model->path);
+    zinf_comm_broadcast(run->comm, 0, &has_weights, sizeof has_weights);
+    if (model->init == ZINF_CONFIG_INIT_PRETRAINED && !has_weights) {
+        zinf_error_set(&error, ZINF_E_DATA,
+                       "zinf.model.init is \"pretrained\", but %s holds no model.safetensors",
+                       model->path ? model->path : "no zinf.model.path is given, which");
+        log_error(run, &error);
+        return ZINF_E_DATA;
+    }
+    run->model_weights_source = "random";
+    if (has_weights && model->init != ZINF_CONFIG_INIT_RANDOM) {
+        run->model_weights_source = "pretrained";
+        status = zinf_weights_load(&run->zero, model->path, &error);
+    } else {
+        zinf_weights_init(&run->zero, (uint64_t)run->config->train.seed);
+    }
+    if (status)
+        log_error(run, &error);
+    zinf_weights_round(&run->zero);
+    return status;
+}
+
+/* Lock the folder, open its log, and read what an earlier start left in results.json. */
+static int open_folder(struct zinf_run *run)
+{
+    struct zinf_error error = {0};
+    char *results = zinf_format("%s/results.json", run->config->run_dir);
+    FILE *log = NULL;
+    int status = ZINF_OK;
+    if (run->comm->rank == 0) {
+        status = zinf_run_folder_open(&run->folder, run->config->run_dir, &error);
+        if (!status)
+            status = zinf_run_folder_open_log(run->folder, zinf_version(), &log, &error);
+        if (status)
+            log_error(run, &error);
+        else
+            zinf_results_read(&run->results, results);
+        zinf_log_set_file(log);
+    }
+    free(results);
+    return zinf_comm_agree(run->comm, status);
+}
+
+/* The list of rank 0, on all ranks; owned by the caller. */
+static int shared_list(struct zinf_run *run, int64_t **steps)
+{
+    int count = 0;
+    *steps = NULL;
+    if (run->comm->rank == 0)
+        count = zinf_checkpoint_list(run->config->run_dir, steps);
+    zinf_comm_broadcast(run->comm, 0, &count, sizeof count);
+    if (run->comm->rank != 0)
+        *steps = zinf_alloc((size_t)count * sizeof **steps);
+    if (count)
+        zinf_comm_broadcast(run->comm, 0, *steps, (size_t)count * sizeof **steps);
+    return count;
+}
+
+/* The files that are replaced or cut with this start. */
+static int open_files(struct zinf_run *run)
+{
+    struct zinf_error error = {0};
+    if (run->comm->rank != 0)
+        return ZINF_OK;
+    char *config = zinf_json_print(run->config->effective, 2);
+    int status = zinf_run_folder_replace(run->folder, "config.json", config, &error);
+    if (!status)
+        status = zinf_run_folder_open_metrics(run->folder, run->state.step, &error);
+    if (status)
+        log_error(run, &error);
+    free(config);
+    return status;
+}
+
+int zinf_run_resume(struct zinf_run *run)
+{
+    const char *resume = run->config->checkpoint.resume;
+    struct zinf_error error = {0};
+    int64_t *steps = NULL;
+    int status = open_folder(run), count = 0;
+    if (status)
+        return status;
+    count = shared_list(run, &steps);
+    run->has_checkpoint = count > 0;
+    if (strcmp(resume, "never") == 0 && count > 0) {
+        zinf_error_set(&error, ZINF_E_USAGE,
+                       "%s/checkpoints holds %d checkpoints and zinf.checkpoint.resume is "
+                       "\"never\"; use another run folder (--run-dir) or --resume auto",
+                       run->config->run_dir, count);
+        log_error(run, &error);
+        status = ZINF_E_USAGE;
+    } else if (strcmp(resume, "auto") != 0 && strcmp(resume, "never") != 0) {
+        status = load(run, resume, &error);
+        if (status)
+            log_error(run, &error);
+    } else if (count > 0) {
+        status = load_newest(run, steps, count);
+    } else {
+        status = first_weights(run);
+    }
+    free(steps);
+    if (!status)
+        status = zinf_comm_agree(run->comm, open_files(run));
+    if (!status)
+        zinf_zero_publish(&run->zero);
+    return status;
+}
+
+int zinf_run_load_weights(struct zinf_run *run, const char *checkpoint)
+{
+    struct zinf_snapshot snapshot = snapshot_of(run, false);
+    struct zinf_checkpoint_file *file = NULL;
+    struct zinf_error error = {0};
+    char path[1024];
+    if (strcmp(checkpoint, "best") == 0 || strcmp(checkpoint, "latest") == 0)
+        snprintf(path, sizeof path, "%s/checkpoints/%s", run->config->run_dir, checkpoint);
+    else
+        snprintf(path, sizeof path, "%s", checkpoint);
+    share_path(run, path);
+    int status = zinf_checkpoint_open(&file, run->comm, path, &error);
+    if (!status)
+        status = zinf_checkpoint_verify(file, &error);
+    if (!status)
+        status = zinf_snapshot_read_state(file, &run->state, &error);
+    if (!status)
+        status = zinf_snapshot_load(&snapshot, file, &error);
+    if (status)
+        log_error(run, &error);
+    zinf_checkpoint_close(file);
+    if (!status)
+        zinf_zero_publish(&run->zero);
+    return status;
+}
+
+/* Host names of all ranks, each once, in order of ranks; on all ranks, owned by the caller. */
+static char *host_list(struct zinf_run *run)
+{
+    struct zinf_machine machine;
+    size_t each = sizeof machine.host;
+    char *all = zinf_alloc((size_t)run->comm->size * each), *list = zinf_strdup("");
+    zinf_machine_read(&machine, "");
+    zinf_comm_gather_small(run->comm, machine.host, each, all);
+    for (int i = 0; i < run->comm->size; i++) {
+        int seen = 0;
+        for (int j = 0; j < i && !seen; j++)
+            seen = strcmp(all + (size_t)i * each, all + (size_t)j * each) == 0;
+        if (seen)
+            continue;
+        char *longer = zinf_format("%s%s%s", list, *list ? " " : "", all + (size_t)i * each);
+        free(list);
+        list = longer;
+    }
+    free(all);
+    return list;
+}
+
+static int write_checkpoint(struct zinf_run *run, const char *path)
+{
+    struct zinf_snapshot snapshot = snapshot_of(run, true);
+    char *config = zinf_json_print(run->config->effective, 2);
+    char *model = zinf_json_print(run->model->config, 2);
+    char *hosts = host_list(run), date[64], world[32];
+    time_t now = time(NULL);
+    struct tm utc;
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    zinf_comm_broadcast(run->comm, 0, date, sizeof date);
+    snprintf(world, sizeof world, "%d", run->comm->size);
+    const struct zinf_text texts[] = {{"config", config},     {"model_config", model},
+                                      {"version", zinf_version()}, {"world_size", world},
+                                      {"hosts", hosts},       {"date", date}};
+    snapshot.texts = texts;
+    snapshot.text_count = sizeof texts / sizeof *texts;
+    run->state.scheduler_iteration = run->schedule.iteration;
+    run->state.loss_scale =
+        run->config->precision.dtype == ZINF_FP16 ? run->loss_scale.scale : 1;
+    run->state.loss_scale_hysteresis = run->loss_scale.hysteresis;
+    run->state.loss_scale_iteration = run->loss_scale.iteration;
+    run->state.loss_scale_last_overflow = run->loss_scale.last_overflow;
+    int status = zinf_snapshot_save(&snapshot, &run->state, path);
+    free(config);
+    free(model);
+    free(hosts);
+    return status;
+}
+
+/* Rank 0: the names that point to checkpoints, and those that may go. */
+static int link_and_prune(struct zinf_run *run, const char *path, double score)
+{
+    const struct zinf_config_checkpoint *options = &run->config->checkpoint;
+    struct zinf_results *results = &run->results;
+    struct zinf_error error = {0};
+    bool better = isfinite(score) &&
+                  (!results->has_best || (options->score_max ? score > results->best_score
+                                                             : score < results->best_score));
+    int status = zinf_checkpoint_link(run->config->run_dir, "latest", run->state.step, &error);
+    if (!status && better)
+        status = zinf_checkpoint_link(run->config->run_dir, "best", run->state.step, &error);
+    if (status) {
+        log_error(run, &error);
+        return status;
+    }
+    snprintf(results->checkpoint, sizeof results->checkpoint, "%s", path);
+    if (better) {
+        results->has_best = true;
+        results->best_score = score;
+        results->best_metrics = results->metrics;
+        results->best_evaluation = results->evaluation;
+        snprintf(results->best_checkpoint, sizeof results->best_checkpoint, "%s", path);
+    }
+    zinf_checkpoint_prune(run->config->run_dir, (int)options->num_to_keep);
+    return ZINF_OK;
+}
+
+int zinf_run_save(struct zinf_run *run, double score)
+{
+    char *path = zinf_checkpoint_path(run->config->run_dir, run->state.step);
+    double begin = zinf_clock_s();
+    zinf_activity_start(&run->activities, ZINF_ACTIVITY_CHECKPOINT);
+    int status = write_checkpoint(run, path);
+    if (!status) {
+        run->has_checkpoint = true;
+        if (run->comm->rank == 0)
+            status = link_and_prune(run, path, score);
+        status = zinf_comm_agree(run->comm, status);
+    }
+    zinf_activity_stop(&run->activities, ZINF_ACTIVITY_CHECKPOINT);
+    if (status)
+        run->results.checkpoints_failed = ++run->checkpoints_failed;
+    else
+        zinf_info("checkpoint %s written in %.2f s", path, zinf_clock_s() - begin);
+    free(path);
+    return status;
+}
+
+int zinf_run_write_results(struct zinf_run *run, int status)
+{
+    struct zinf_error error = {0};
+    if (!run->folder)
+        return ZINF_OK;
+    char *text = zinf_results_print(&run->results, status);
+    int written = zinf_run_folder_replace(run->folder, "results.json", text, &error);
+    if (written)
+        log_error(run, &error);
+    free(text);
+    return written;
+}

@@ -1,0 +1,410 @@
+/*
+ * Opening a run: model, data, plan, memory, weights, in this order, so that whatever does not fit or does not exist is found before a rank
+ * has done anything it would have to undo.
+ */
+#include "train/run.h"
+
+#include <fnmatch.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/version.h"
+#include "topology/consistency.h"
+#include "topology/machine.h"
+#include "train/weights.h"
+
+/* Log an error of this rank, then let all ranks agree: the message comes from the lowest rank that has one. */
+static int agree_on(struct zinf_comm *comm, int status, const struct zinf_error *error)
+{
+    int *all = zinf_alloc((size_t)comm->size * sizeof *all);
+    char text[2200];
+    int first = 0, worst = 0;
+    zinf_comm_gather_small(comm, &status, sizeof status, all);
+    for (int i = 0; i < comm->size; i++) {
+        if (worst == 0 && all[i])
+            first = i;
+        if (all[i] < worst)
+            worst = all[i];
+    }
+    free(all);
+    if (worst && comm->rank == first && error->text[0]) {
+        zinf_error_print(error, text, sizeof text);
+        zinf_error_log("%s", text);
+    }
+    return worst;
+}
+
+int64_t zinf_run_steps_per_epoch(const struct zinf_run *run)
+{
+    return zinf_batches_sample_count(run->train) / run->config->batch.global;
+}
+
+double zinf_run_epochs(const struct zinf_run *run)
+{
+    int64_t samples = zinf_run_steps_per_epoch(run) * run->config->batch.global;
+    return (double)run->state.epoch + (double)run->state.cursor / (double)samples;
+}
+
+static int open_model(struct zinf_run *run)
+{
+    const struct zinf_config *config = run->config;
+    struct zinf_error error = {0};
+    const char *source = config->model.config_source;
+    int status = zinf_model_new(&run->model, config->model.config, source, &error);
+    if (!status && config->data.sequence_length > run->model->positions)
+        status = zinf_error_set(
+            &error, ZINF_E_USAGE,
+            "zinf.data.sequence_length is %lld, but the model has %lld positions (%s); set "
+            "it to at most %lld",
+            (long long)config->data.sequence_length, (long long)run->model->positions, source,
+            (long long)run->model->positions);
+    return agree_on(run->comm, status, &error);
+}
+
+static int open_batches(struct zinf_run *run, struct zinf_batches **batches,
+                        const struct zinf_config_list *patterns, const char *name,
+                        struct zinf_error *error)
+{
+    const struct zinf_config *config = run->config;
+    const struct zinf_batches_options options = {
+        .patterns = (const char *const *)patterns->items,
+        .pattern_count = patterns->count,
+        .sequence_length = config->data.sequence_length,
+        .vocab = run->model->vocab,
+        .shuffle = batches == &run->train && config->data.shuffle,
+        .seed = (uint64_t)config->train.seed,
+        .name = name};
+    return zinf_batches_open(batches, &options, error);
+}
+
+static int open_data(struct zinf_run *run, bool training)
+{
+    const struct zinf_config *config = run->config;
+    struct zinf_error error = {0};
+    int status = ZINF_OK;
+    if (training)
+        status = open_batches(run, &run->train, &config->data.train, "zinf.data.train", &error);
+    if (!status && training && zinf_run_steps_per_epoch(run) == 0)
+        status = zinf_error_set(&error, ZINF_E_DATA,
+                                "zinf.data.train holds %lld samples of %lld tokens, fewer than "
+                                "one batch of %lld; give more text, a smaller batch or a shorter "
+                                "zinf.data.sequence_length",
+                                (long long)zinf_batches_sample_count(run->train),
+                                (long long)config->data.sequence_length,
+                                (long long)config->batch.global);
+    if (!status && config->data.eval.count)
+        status = open_batches(run, &run->eval, &config->data.eval, "zinf.data.eval", &error);
+    else if (!status && !training)
+        status = zinf_error_set(&error, ZINF_E_USAGE,
+                                "zinf eval needs zinf.data.eval: --set zinf.data.eval=FILE");
+    return agree_on(run->comm, status, &error);
+}
+
+static int open_schedules(struct zinf_run *run)
+{
+    const struct zinf_config *config = run->config;
+    struct zinf_schedule_options options = config->schedule;
+    struct zinf_error error = {0};
+    double epochs = config->train.epochs * (double)zinf_run_steps_per_epoch(run);
+    run->total_steps =
+        config->train.steps > 0 ? config->train.steps : (int64_t)ceil(epochs - 1e-9);
+    if (config->schedule_total_auto)
+        options.total_num_steps = run->total_steps;
+    zinf_loss_scale_init(&run->loss_scale, &config->precision.loss_scale);
+    return agree_on(run->comm, zinf_schedule_init(&run->schedule, &options, &error), &error);
+}
+
+static void find_no_decay(struct zinf_run *run)
+{
+    const struct zinf_config_list *patterns = &run->config->train.no_decay;
+    run->no_decay = zinf_alloc((size_t)run->model->param_count * sizeof *run->no_decay);
+    for (int p = 0; p < run->model->param_count; p++)
+        for (int i = 0; i < patterns->count; i++)
+            if (fnmatch(patterns->items[i], run->model->params[p].name, 0) == 0)
+                run->no_decay[p] = true;
+}
+
+static void build_plans(struct zinf_run *run, bool training)
+{
+    const struct zinf_config *config = run->config;
+    struct zinf_plan_options options = {
+        .model = run->model,
+        .ranks = run->comm->size,
+        .sharding = zinf_sharding_of_stage(config->zero.stage),
+        .micro_count = (int)config->batch.accumulation,
+        .training = true,
+        .dtype = config->precision.dtype,
+        .accumulation_dtype = config->precision.accumulation,
+        .wire_dtype = config->precision.communication,
+        .prefetch_elements = config->zero.prefetch_bucket_size,
+        .max_live_elements = config->zero.max_live_parameters,
+        .max_reuse_elements = config->zero.max_reuse_distance};
+    if (training)
+        zinf_plan_build(&run->plan, &options);
+    options.micro_count = 1;
+    options.training = false;
+    zinf_plan_build(&run->evaluation_plan, &options);
+}
+
+/* One pass over everything that takes memory: the first time on a counting pool, the second on the mapped one. */
+static void lay_out(struct zinf_run *run, bool training, int kept_layers)
+{
+    const struct zinf_config *config = run->config;
+    const char *names[2];
+    const struct zinf_plan *plan = training ? &run->plan : &run->evaluation_plan;
+    const struct zinf_zero_options options = {
+        .model = run->model,
+        .comm = run->comm,
+        .ops = zinf_cpu_ops(),
+        .sharding = plan->options.sharding,
+        .dtype = config->precision.dtype,
+        .accumulation_dtype = config->precision.accumulation,
+        .wire_dtype = config->precision.communication,
+        .training = training,
+        .moment_count = training ? zinf_optimizer_state_names(config->optimizer.kind,
+                                                              config->optimizer.momentum, names)
+                                 : 0,
+        .no_decay = run->no_decay,
+        .watchdog_s = config->watchdog_s};
+    const struct zinf_step_options step = {
+        .zero = &run->zero,
+        .batch = training ? config->batch.micro : 0,
+        .sequence = config->data.sequence_length,
+        .evaluation_batch = run->eval ? config->train.eval_micro_batch : 0,
+        .micro_count = (int)config->batch.accumulation,
+        .kept_layers = kept_layers,
+        .plan = &run->plan,
+        .evaluation_plan = &run->evaluation_plan,
+        .dropout_key = zinf_rng_key((uint64_t)config->train.seed, "dropout"),
+        .activities = &run->activities};
+    zinf_zero_layout(&run->zero, &options, plan, &run->pool);
+    zinf_step_layout(&run->step, &step, &run->pool);
+}
+
+static size_t bytes_needed(struct zinf_run *run, bool training, int kept_layers)
+{
+    run->pool = (struct zinf_pool){0};
+    lay_out(run, training, kept_layers);
+    return run->pool.used_bytes;
+}
+
+/* The last layers whose activations fit stay in memory, the others are computed again; -1: not even without. */
+static int choose_kept_layers(struct zinf_run *run, bool training, size_t budget)
+{
+    enum zinf_config_activations mode = run->config->memory.activations;
+    int layers = (int)run->model->layers, kept = training ? layers : 0;
+    if (mode == ZINF_ACTIVATIONS_RECOMPUTE)
+        kept = 0;
+    while (mode == ZINF_ACTIVATIONS_AUTO && kept > 0 && bytes_needed(run, training, kept) > budget)
+        kept--;
+    return bytes_needed(run, training, kept) > budget ? -1 : kept;
+}
+
+static int does_not_fit(struct zinf_run *run, size_t needed, size_t budget, const char *source)
+{
+    const struct zinf_zero_bytes *bytes = &run->zero.bytes;
+    const double mib = 1024.0 * 1024.0;
+    zinf_error_log("this does not fit: a rank needs %.0f MiB, its budget is %.0f MiB (%s)\n"
+                   "  weights        %8.0f MiB\n"
+                   "  gradients      %8.0f MiB\n"
+                   "  optimizer      %8.0f MiB\n"
+                   "  windows        %8.0f MiB\n"
+                   "  communication  %8.0f MiB\n"
+                   "  activations    %8.0f MiB\n"
+                   "use more ranks or a higher ZeRO stage, a smaller micro-batch or sequence "
+                   "length, or zinf.memory.activations=recompute",
+                   (double)needed / mib, (double)budget / mib, source,
+                   (double)bytes->weights / mib, (double)bytes->gradients / mib,
+                   (double)bytes->optimizer / mib, (double)bytes->windows / mib,
+                   (double)bytes->communication / mib, (double)run->step.activation_bytes / mib);
+    return ZINF_E_DOES_NOT_FIT;
+}
+
+/* What a rank may use when nobody said: contract section 2, memory.host auto; on a CPU rank device memory is the same RAM. */
+static size_t memory_budget(const struct zinf_machine *machine, int local_ranks,
+                            const char **source)
+{
+    double available = (double)machine->memory_available / local_ranks;
+    *source = "0.9 x available memory / ranks on this node";
+    if (machine->limit_data && (double)machine->limit_data < available) {
+        available = (double)machine->limit_data;
+        *source = "0.9 x RLIMIT_DATA";
+    }
+    if (machine->limit_address_space && (double)machine->limit_address_space < available) {
+        available = (double)machine->limit_address_space;
+        *source = "0.9 x RLIMIT_AS";
+    }
+    return (size_t)(0.9 * available);
+}
+
+static int take_memory(struct zinf_run *run, bool training)
+{
+    const struct zinf_config *config = run->config;
+    struct zinf_machine machine;
+    zinf_machine_read(&machine, "");
+    const char *source = "zinf.memory.device";
+    size_t budget = (size_t)config->memory.device_bytes;
+    if (config->memory.device_bytes < 0)
+        budget = memory_budget(&machine, run->comm->local_size, &source);
+    int kept = choose_kept_layers(run, training, budget);
+    int status = ZINF_OK;
+    if (kept < 0)
+        status = does_not_fit(run, run->pool.used_bytes, budget, source);
+    status = zinf_comm_agree(run->comm, status);
+    /* The smallest number of kept layers of all ranks is everyone's: results do not depend on it, times would. */
+    int least = zinf_comm_agree(run->comm, kept);
+    if (!status) {
+        bytes_needed(run, training, least);
+        status = zinf_comm_agree(run->comm, zinf_pool_open(&run->pool));
+    }
+    if (!status)
+        lay_out(run, training, least);
+    return status;
+}
+
+static int check_consistency(struct zinf_run *run)
+{
+    char *config = zinf_json_print(run->config->effective, -1);
+    char data[2][32] = {"", ""}, model[32], plan[32];
+    snprintf(model, sizeof model, "%016llx",
+             (unsigned long long)zinf_model_fingerprint(run->model));
+    snprintf(plan, sizeof plan, "%016llx/%016llx", (unsigned long long)run->plan.checksum,
+             (unsigned long long)run->evaluation_plan.checksum);
+    const struct zinf_batches *const sources[2] = {run->train, run->eval};
+    for (int i = 0; i < 2; i++)
+        if (sources[i])
+            snprintf(data[i], sizeof data[i], "%016llx",
+                     (unsigned long long)zinf_batches_fingerprint(sources[i]));
+    const struct zinf_fact facts[] = {{"build", zinf_build()},
+                                      {"configuration", config},
+                                      {"model", model},
+                                      {"training data", data[0]},
+                                      {"evaluation data", data[1]},
+                                      {"kernels", zinf_cpu_ops()->name},
+                                      {"plan", plan}};
+    int status = zinf_consistency_check(run->comm, facts, sizeof facts / sizeof *facts);
+    free(config);
+    return status;
+}
+
+/* Half a second at most: a square product of the run's dtype, the best of three. */
+static void probe_peak(struct zinf_run *run)
+{
+    enum { N = 1024 };
+    size_t bytes = (size_t)N * N * zinf_dtype_bytes(run->config->precision.dtype);
+    char *memory = zinf_alloc(3 * bytes);
+    struct zinf_matmul product = {.dtype = run->config->precision.dtype,
+                                  .c_dtype = run->config->precision.dtype,
+                                  .m = N,
+                                  .n = N,
+                                  .k = N,
+                                  .a = memory,
+                                  .lda = N,
+                                  .b = memory + bytes,
+                                  .ldb = N,
+                                  .c = memory + 2 * bytes,
+                                  .ldc = N};
+    double best = INFINITY, *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
+    for (int i = 0; i < 4; i++) {
+        double begin = zinf_clock_s();
+        zinf_cpu_ops()->matmul(&product);
+        if (i > 0)
+            best = fmin(best, zinf_clock_s() - begin);
+    }
+    free(memory);
+    zinf_comm_gather_small(run->comm, &best, sizeof best, all);
+    run->peak_flops_per_rank = 0;
+    for (int i = 0; i < run->comm->size; i++)
+        run->peak_flops_per_rank += 2.0 * N * N * N / all[i] / run->comm->size;
+    free(all);
+}
+
+static void set_threads(struct zinf_run *run)
+{
+    struct zinf_machine machine;
+    zinf_machine_read(&machine, "");
+    int sharers = zinf_machine_sharers(&machine, run->comm);
+    run->threads = run->config->limits.threads ? run->config->limits.threads
+                                               : zinf_machine_threads_default(&machine, sharers);
+    zinf_cpu_set_threads(run->threads);
+}
+
+static int open_common(struct zinf_run *run, bool training)
+{
+    const struct zinf_config *config = run->config;
+    int64_t rows = config->batch.accumulation * config->batch.micro;
+    set_threads(run);
+    int status = open_model(run);
+    if (!status)
+        status = open_data(run, training);
+    if (!status && training)
+        status = open_schedules(run);
+    if (status)
+        return status;
+    find_no_decay(run);
+    build_plans(run, training);
+    status = check_consistency(run);
+    if (!status)
+        status = take_memory(run, training);
+    if (!status)
+        status = zinf_comm_agree(run->comm, zinf_zero_start(&run->zero));
+    if (rows < config->train.eval_micro_batch)
+        rows = config->train.eval_micro_batch;
+    run->inputs = zinf_alloc((size_t)(rows * config->data.sequence_length) * sizeof(int32_t));
+    run->targets = zinf_alloc((size_t)(rows * config->data.sequence_length) * sizeof(int32_t));
+    return status;
+}
+
+int zinf_run_open_training(struct zinf_run *run, const struct zinf_config *config,
+                           struct zinf_comm *comm)
+{
+    memset(run, 0, sizeof *run);
+    run->config = config;
+    run->comm = comm;
+    run->state.seed = config->train.seed;
+    zinf_activities_init(&run->activities);
+    zinf_activity_start(&run->activities, ZINF_ACTIVITY_START);
+    int status = open_common(run, true);
+    if (!status)
+        probe_peak(run);
+    if (!status && !config->limits.dry_run)
+        status = zinf_run_resume(run);
+    zinf_activity_stop(&run->activities, ZINF_ACTIVITY_START);
+    return status;
+}
+
+int zinf_run_open_evaluation(struct zinf_run *run, const struct zinf_config *config,
+                             struct zinf_comm *comm, const char *checkpoint)
+{
+    memset(run, 0, sizeof *run);
+    run->config = config;
+    run->comm = comm;
+    zinf_activities_init(&run->activities);
+    zinf_activity_start(&run->activities, ZINF_ACTIVITY_START);
+    int status = open_common(run, false);
+    if (!status)
+        status = zinf_run_load_weights(run, checkpoint);
+    zinf_activity_stop(&run->activities, ZINF_ACTIVITY_START);
+    return status;
+}
+
+void zinf_run_close(struct zinf_run *run)
+{
+    zinf_log_set_file(NULL);
+    zinf_zero_close(&run->zero);
+    zinf_step_release(&run->step);
+    zinf_pool_close(&run->pool);
+    zinf_plan_release(&run->plan);
+    zinf_plan_release(&run->evaluation_plan);
+    zinf_batches_close(run->train);
+    zinf_batches_close(run->eval);
+    zinf_run_folder_close(run->folder);
+    zinf_model_free(run->model);
+    free(run->no_decay);
+    free(run->inputs);
+    free(run->targets);
+    memset(run, 0, sizeof *run);
+}

@@ -1,0 +1,100 @@
+/*
+ * A run: everything between a configuration and the first step, and the loop that follows. Commands (train, eval) own a run and nothing else.
+ *
+ * run.c opens it: model, data, plan, memory, weights. resume.c finds and reads the checkpoint to go on from and writes new ones.
+ * evaluate.c measures on data.eval. loop.c trains. banner.c says what is about to happen and where the time went.
+ */
+#ifndef ZINF_TRAIN_RUN_H
+#define ZINF_TRAIN_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "memory/pool.h"
+#include "model/model.h"
+#include "text/batches.h"
+#include "topology/comm.h"
+#include "train/activity.h"
+#include "train/config.h"
+#include "train/loss_scale.h"
+#include "train/results.h"
+#include "train/run_folder.h"
+#include "train/schedule.h"
+#include "train/snapshot.h"
+#include "train/step.h"
+#include "zero/zero.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct zinf_run {
+    const struct zinf_config *config; /* borrowed until close */
+    struct zinf_comm *comm;
+    int threads;
+    struct zinf_model *model;
+    struct zinf_batches *train, *eval; /* NULL: not needed by this command */
+    struct zinf_plan plan, evaluation_plan;
+    struct zinf_pool pool;
+    struct zinf_zero zero;
+    struct zinf_step step;
+    struct zinf_schedule schedule;
+    struct zinf_loss_scale loss_scale;
+    struct zinf_run_state state;
+    struct zinf_activities activities;
+    struct zinf_run_folder *folder;    /* rank 0 of a training run; else NULL */
+    bool *no_decay;                    /* (param_count) */
+    int32_t *inputs, *targets;         /* (k, m, S), at least one evaluation batch */
+    int64_t total_steps;               /* of the run as planned now; 0: an evaluation */
+    double peak_flops_per_rank;        /* of the matrix product probe, dtype of the run */
+    struct zinf_results results;       /* rank 0: what results.json says */
+    int checkpoints_failed;
+    bool has_checkpoint;               /* a whole checkpoint of this run exists */
+    char resumed_from[1024];           /* "" = fresh */
+    const char *model_weights_source;  /* fresh: "random", "pretrained" */
+};
+
+/**
+ * Open everything, up to weights that are known to all ranks. Collective over comm.
+ * @return 0 or the contract's code after one message; release with zinf_run_close() either way
+ */
+int zinf_run_open_training(struct zinf_run *run, const struct zinf_config *config,
+                           struct zinf_comm *comm);
+/** For `zinf eval`: weights from `checkpoint` (best, latest or a path), no optimizer state, no training data. Collective. */
+int zinf_run_open_evaluation(struct zinf_run *run, const struct zinf_config *config,
+                             struct zinf_comm *comm, const char *checkpoint);
+void zinf_run_close(struct zinf_run *run);
+
+/** Train to the end, a stop or a failure. Collective. @return 0, ZINF_E_STOPPED or what went wrong, logged */
+int zinf_run_train(struct zinf_run *run);
+
+/** Mean loss over data.eval (or its first eval_batches batches). Collective. */
+int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens);
+
+/* Between the files of a run. */
+
+/** Steps of an epoch at this batch size; an incomplete last batch is dropped. */
+int64_t zinf_run_steps_per_epoch(const struct zinf_run *run);
+/** Epochs done, a fraction. */
+double zinf_run_epochs(const struct zinf_run *run);
+/** Lock the run folder; go on from the newest whole checkpoint, the one asked for, or from the first weights. Collective. */
+int zinf_run_resume(struct zinf_run *run);
+/**
+ * Write a checkpoint of the current step; then links and pruning. Collective.
+ * @param score  of this step by checkpoint.score_attribute; NAN = none
+ * @return 0; ZINF_E_NO_SPACE, ZINF_E_RUNTIME: logged and counted, nothing changed
+ */
+int zinf_run_save(struct zinf_run *run, double score);
+/** Weights of a checkpoint ("best", "latest" of the run folder, or a path) for an evaluation. Collective. */
+int zinf_run_load_weights(struct zinf_run *run, const char *checkpoint);
+/** Replace results.json on rank 0. Local. @return 0 or what went wrong, logged */
+int zinf_run_write_results(struct zinf_run *run, int status);
+/** Start banner, on rank 0. */
+void zinf_run_banner(const struct zinf_run *run);
+/** End table. Collective. */
+void zinf_run_end_table(struct zinf_run *run);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
