@@ -1,0 +1,60 @@
+# Sourced by the tests that run the program: a folder of their own, a text, a ds.json, and a count of what failed.
+# shellcheck shell=sh disable=SC2034
+set -u
+program=$(pwd)/zinf
+tools=$(pwd)/tests/tools
+mpiexec=${MPIEXEC:-mpiexec}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export OMP_NUM_THREADS=1
+failures=0
+
+fail() {
+    echo "FAIL: $*"
+    failures=$((failures + 1))
+}
+
+# text FILE BYTES: words of a small vocabulary in an order that no two lines share.
+text() {
+    awk -v bytes="$2" 'BEGIN {
+        split("the a of rank shard block tensor moves gathers sums before after every step and then small large", w, " ")
+        x = 12345
+        while (n < bytes) {
+            line = ""
+            for (i = 0; i < 9; i++) { x = (x * 1103 + 12345) % 65536; line = line w[1 + int(x / 64) % 18] " " }
+            print line "."; n += length(line) + 2
+        }
+    }' > "$1"
+}
+
+# config FILE STAGE [EXTRA]: gpt2 with two layers; EXTRA are further members of the top level, each behind a comma.
+config() {
+    cat > "$1" <<EOF
+{
+  "train_batch_size": 168,
+  "optimizer": {"type": "AdamW", "params": {"lr": 3e-3, "weight_decay": 0.1}},
+  "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 5}},
+  "gradient_clipping": 0.5,
+  "zero_optimization": {"stage": $2},
+  "zinf": {
+    "model": {"config": {"model_type": "gpt2", "vocab_size": 257, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 4,
+                         "embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1}},
+    "data": {"train": "$work/text", "tokenizer": "bytes", "sequence_length": 16},
+    "train": {"steps": 20, "seed": 7}
+  }${3:-}
+}
+EOF
+}
+
+# ranks N ARGUMENTS...: run the program on N ranks, one thread each; output to $work/out; its exit code is returned.
+ranks() {
+    n=$1
+    shift
+    "$mpiexec" -n "$n" "$program" "$@" --threads 1 > "$work/out" 2>&1
+}
+
+finish() {
+    [ "$failures" -eq 0 ] && exit 0
+    echo "$failures failures"
+    exit 1
+}

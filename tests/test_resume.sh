@@ -1,0 +1,41 @@
+#!/bin/sh
+# Stopped and resumed is the same as never stopped: bit for bit on the same ranks at every stage, and the loaded state on any others.
+. "${srcdir:-.}/tests/lib.sh"
+text "$work/text" 80000
+h5diff=$(command -v h5diff || true)
+[ -n "$h5diff" ] || { echo "h5diff is not installed (Debian package: hdf5-tools)"; exit 77; }
+
+checkpoint() {
+    echo "$work/$1/checkpoints/step-$(printf %08d "$2").h5"
+}
+
+equal_files() {
+    "$h5diff" --exclude-path /provenance "$1" "$2" > "$work/diff" 2>&1 ||
+        { fail "$3"; head -5 "$work/diff"; }
+}
+
+for options in "" "--set bf16.enabled=true" "--set fp16.enabled=true"; do
+    for stage in 0 1 2 3; do
+        config "$work/ds.json" $stage
+        # shellcheck disable=SC2086
+        ranks 3 "$work/ds.json" -q --run-dir "$work/whole" $options || fail "whole run, stage $stage: $?"
+        # shellcheck disable=SC2086
+        ranks 3 "$work/ds.json" -q --run-dir "$work/parts" --max-steps 8 $options
+        [ $? -eq 75 ] || { fail "--max-steps leaves with 75"; cat "$work/out"; }
+        # shellcheck disable=SC2086
+        ranks 3 "$work/ds.json" -q --run-dir "$work/parts" $options || fail "resumed run: $?"
+        equal_files "$(checkpoint whole 20)" "$(checkpoint parts 20)" "stage $stage $options: resumed differs from uninterrupted"
+        "$tools/metrics_diff" "$work/whole/metrics.jsonl" "$work/parts/metrics.jsonl" 0 > "$work/out" ||
+            { fail "losses after resume"; cat "$work/out"; }
+        rm -rf "$work/whole" "$work/parts"
+    done
+done
+
+# Saved on n ranks, loaded on m at any stage: every element of weights and optimizer state is in its place.
+for n in 1 2 3 4 7; do
+    "$mpiexec" -n $n tests/test_snapshot save "$work/snapshot$n.h5" $((n % 4)) || fail "save on $n ranks"
+    for m in 1 2 3 4 7; do
+        "$mpiexec" -n $m tests/test_snapshot load "$work/snapshot$n.h5" $(((n + m) % 4)) || fail "saved on $n, loaded on $m"
+    done
+done
+finish

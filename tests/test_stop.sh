@@ -1,0 +1,92 @@
+#!/bin/sh
+# How a run ends: signals to one rank or to all, the STOP file, limits, and what it leaves behind each time.
+. "${srcdir:-.}/tests/lib.sh"
+text "$work/text" 80000
+
+# start: a run of many steps in the background; waits until a step is done.
+start() {
+    rm -rf "$work/run"
+    config "$work/ds.json" 3
+    "$mpiexec" -n 2 "$program" "$work/ds.json" --threads 1 --run-dir "$work/run" --set zinf.train.steps=100000 \
+        "$@" > "$work/out" 2>&1 &
+    pid=$!
+    for _ in $(seq 100); do
+        [ -s "$work/run/metrics.jsonl" ] && return
+        sleep 0.1
+    done
+    fail "no step within 10 s"
+    cat "$work/out"
+}
+
+# ended CODE: the run is over within some seconds with this exit code.
+ended() {
+    wait "$pid"
+    code=$?
+    [ "$code" -eq "$1" ] || { fail "$2: exit code $code, not $1"; cat "$work/out"; }
+}
+
+newest() {
+    find "$work/run/checkpoints" -name 'step-*.h5' | sort | tail -n 1
+}
+
+one_rank() {
+    pgrep -f "zinf $work/ds.json" | while read -r p; do
+        [ "$(cat "/proc/$p/comm")" = zinf ] && echo "$p"
+    done | head -n 1
+}
+
+start
+kill -TERM $pid
+ended 75 "SIGTERM to mpiexec"
+"$program" inspect --verify "$(newest)" > /dev/null || fail "the checkpoint of SIGTERM is not whole"
+grep -q '"status": *"stopped"' "$work/run/results.json" || fail "results.json does not say stopped"
+
+start
+kill -TERM "$(one_rank)"
+ended 75 "SIGTERM to one rank"
+
+start
+kill -USR1 "$(one_rank)"
+for _ in $(seq 100); do
+    [ -n "$(newest)" ] && break
+    sleep 0.1
+done
+[ -n "$(newest)" ] || fail "SIGUSR1 to one rank wrote no checkpoint"
+kill -0 $pid 2> /dev/null || fail "SIGUSR1 ended the run"
+touch "$work/run/STOP"
+ended 75 "the STOP file"
+[ ! -e "$work/run/STOP" ] || fail "the STOP file was not removed"
+
+# A second job in the same folder touches nothing.
+start
+before=$(ls -l "$work/run/config.json")
+"$mpiexec" -n 2 "$program" "$work/ds.json" --threads 1 --run-dir "$work/run" > "$work/second" 2>&1
+[ $? -eq 2 ] || { fail "a second job in the same folder"; cat "$work/second"; }
+[ "$before" = "$(ls -l "$work/run/config.json")" ] || fail "the second job changed the folder"
+kill -TERM $pid
+ended 75 "the first job, after the second had tried"
+
+# Complete runs say so; never + a folder with checkpoints is an error; another seed too.
+rm -rf "$work/run"
+config "$work/ds.json" 3
+ranks 2 "$work/ds.json" --run-dir "$work/run" || fail "a whole run: $?"
+ranks 2 "$work/ds.json" --run-dir "$work/run" || fail "a complete run is not done again: $?"
+grep -q complete "$work/out" || fail "a complete run does not say so"
+ranks 2 "$work/ds.json" --run-dir "$work/run" --resume never
+[ $? -eq 2 ] || fail "--resume never in a folder with checkpoints"
+ranks 2 "$work/ds.json" --run-dir "$work/run" --set zinf.train.seed=8
+[ $? -eq 2 ] || fail "another seed"
+ranks 2 "$work/ds.json" --run-dir "$work/run" --set zinf.model.config.n_embd=32
+[ $? -eq 2 ] || fail "another model"
+
+# A damaged checkpoint: refused by name when it was asked for, else the one before is taken and that is said.
+rm -rf "$work/run"
+ranks 2 "$work/ds.json" --run-dir "$work/run" --set zinf.checkpoint.every_steps=5 --set zinf.checkpoint.num_to_keep=4 ||
+    fail "a run with checkpoints"
+last=$(newest)
+printf '\377\377\377\377' | dd of="$last" bs=1 seek=$(($(stat -c %s "$last") / 2)) conv=notrunc 2> /dev/null
+ranks 2 "$work/ds.json" --run-dir "$work/other" --resume "$last"
+[ $? -eq 5 ] || { fail "a damaged checkpoint that was asked for"; cat "$work/out"; }
+ranks 2 "$work/ds.json" --run-dir "$work/run" || { fail "resume from the one before: $?"; cat "$work/out"; }
+grep -q "step-00000015" "$work/out" || { fail "it does not say which checkpoint it took"; cat "$work/out"; }
+finish
