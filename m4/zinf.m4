@@ -13,7 +13,8 @@ AC_DEFUN([ZINF_WITH], [AC_ARG_WITH([$1],
 AC_DEFUN([ZINF_ROW], [
     zinf_format='  %-11s %-6s %-9s %-42s %s'
     zinf_table="$zinf_table`printf "$zinf_format" "$1" "$found" "$2" "$3" "$4"`
-"])
+"
+    zinf_libraries="$zinf_libraries`printf '  %-11s %-6s %s' "$1" "$found" "$2"`\\n"])
 
 # ZINF_TRY_LINK(CFLAGS, LIBS, HEADER, CALL, IF YES, IF NO)
 AC_DEFUN([ZINF_TRY_LINK], [

@@ -42,9 +42,17 @@ const struct zinf_command *zinf_command_find(const char *name);
  */
 int zinf_command_config(const struct zinf_context *context, enum zinf_config_purpose purpose,
                         struct zinf_config **config);
+/** Log everything a report holds, each thing once. Local. */
+void zinf_command_log_report(const struct zinf_config_report *report);
 
 /* One declaration a command. */
 extern const struct zinf_command zinf_command_config_file; /* `zinf config` */
+extern const struct zinf_command zinf_command_help;
+
+/* help.c: standard output unless said */
+void zinf_print_version(void);
+void zinf_print_usage(FILE *out);
+void zinf_print_help(const struct zinf_command *command); /* NULL: of the program */
 
 #ifdef __cplusplus
 }

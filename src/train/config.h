@@ -48,7 +48,7 @@ struct zinf_config_precision {
 
 struct zinf_config_zero {
     int stage; /* 0 .. 3 */
-    int64_t prefetch_bucket_size, max_live_parameters, max_reuse_distance, sub_group_size; /* elements */
+    int64_t prefetch_bucket_size, max_live_parameters, max_reuse_distance; /* elements */
 };
 
 enum zinf_config_init { ZINF_CONFIG_INIT_AUTO, ZINF_CONFIG_INIT_PRETRAINED, ZINF_CONFIG_INIT_RANDOM };

@@ -1,0 +1,87 @@
+/*
+ * The list of commands, and those of the contract that are still to come: they answer by name, so
+ * that nobody searches for a typing error.
+ */
+#include "cli/command.h"
+
+#include <string.h>
+
+static int not_yet(const struct zinf_context *context)
+{
+    zinf_error_log("zinf %s: not yet in this version", context->options->command->name);
+    return ZINF_E_USAGE;
+}
+
+static const struct zinf_option plan_options[] = {
+    {"--ranks", "N", "ranks of the job"},           {"--ranks-per-node", "K", "ranks of a node"},
+    {"--gpu-memory", "SIZE", "memory of a device"}, {"--host-memory", "SIZE", "memory of a node"},
+    {"--nvme", "SIZE", "drives of a node"},         {0}};
+static const struct zinf_option tokenize_options[] = {
+    {"--tokenizer", "DIR|FILE|bytes", "what makes the tokens"},
+    {"--out", "FILE", "the token file"},
+    {"--encode", "TEXT", "print the tokens of a text"},
+    {"--decode", "IDS", "print the text of tokens"},
+    {0}};
+static const struct zinf_option generate_options[] = {
+    {"--prompt", "TEXT", "the text to continue"},
+    {"--max-new-tokens", "N", "how far"},
+    {"--temperature", "T", "0 = always the likeliest token"},
+    {"--top-p", "P", "sample from the likeliest tokens of this mass"},
+    {"--seed", "S", "of the sampling"},
+    {0}};
+
+static const struct zinf_command plan = {.name = "plan",
+                                         .arguments = "ds.json --ranks N",
+                                         .summary = "does it fit, and how fast (not yet)",
+                                         .help = "",
+                                         .options = plan_options,
+                                         .max_arguments = -1,
+                                         .takes_json = true,
+                                         .run = not_yet};
+static const struct zinf_command tokenize = {.name = "tokenize",
+                                             .arguments = "FILE...",
+                                             .summary = "make a token file (not yet)",
+                                             .help = "",
+                                             .options = tokenize_options,
+                                             .max_arguments = -1,
+                                             .run = not_yet};
+static const struct zinf_command generate = {.name = "generate",
+                                             .arguments = "MODEL_DIR|CHECKPOINT",
+                                             .summary = "continue a text (not yet)",
+                                             .help = "",
+                                             .options = generate_options,
+                                             .max_arguments = -1,
+                                             .run = not_yet};
+static const struct zinf_command bench = {.name = "bench",
+                                          .arguments =
+                                              "io|adam|gemm|memory|collectives|checkpoint|all",
+                                          .summary = "measure this machine (not yet)",
+                                          .help = "",
+                                          .max_arguments = -1,
+                                          .takes_json = true,
+                                          .run = not_yet};
+static const struct zinf_command env = {.name = "env",
+                                        .arguments = "",
+                                        .summary = "what to paste into a bug report (not yet)",
+                                        .help = "",
+                                        .max_arguments = -1,
+                                        .takes_json = true,
+                                        .run = not_yet};
+static const struct zinf_command train = {.name = "train",
+                                          .arguments = "ds.json",
+                                          .summary = "",
+                                          .help = "",
+                                          .max_arguments = -1,
+                                          .run = not_yet};
+
+const struct zinf_command *const zinf_commands[] = {
+    &train, &plan, &tokenize,          &generate, &zinf_command_config_file,
+    &bench, &env,  &zinf_command_help, NULL};
+
+const struct zinf_command *zinf_command_find(const char *name)
+{
+    for (int i = 0; zinf_commands[i]; i++)
+        if (!strcmp(zinf_commands[i]->name, name))
+            return zinf_commands[i];
+    return NULL;
+}
