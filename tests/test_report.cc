@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "cli/command.h"
 #include "temporary_folder.hh"
 #include "train/metrics.h"
 
@@ -294,6 +295,48 @@ TEST(Report, ASingleStepIsShown)
         report.written([&](FILE *out) { zinf_report_svg(&report.report, out); });
     EXPECT_TRUE(contains(svg, "<circle"));
     EXPECT_FALSE(contains(svg, "nan"));
+}
+
+// `zinf report ...` as the program runs it.
+int run_command(std::vector<std::string> words)
+{
+    words.insert(words.begin(), {"zinf", "report"});
+    std::vector<char *> argv;
+    for (std::string &word : words)
+        argv.push_back(&word[0]);
+    struct zinf_options options;
+    struct zinf_error error = {};
+    int status = zinf_options_parse(&options, (int)argv.size(), argv.data(), &error);
+    if (!status) {
+        struct zinf_comm alone = {};
+        const struct zinf_context context = {&options, &alone, 1};
+        status = options.command->run(&context);
+    }
+    zinf_options_release(&options);
+    return status;
+}
+
+TEST(ReportCommand, WritesWhatItIsAskedFor)
+{
+    TemporaryFolder folder;
+    const std::string run = make_run(folder, "demo", 50, 3);
+    EXPECT_EQ(run_command({run, "--svg", folder / "a.svg", "--html=" + (folder / "a.html"), "--csv",
+                           folder / "a.csv"}),
+              0);
+    EXPECT_EQ(folder.read("a.svg").find("<svg"), 0u);
+    EXPECT_EQ(folder.read("a.html").find("<!doctype html>"), 0u);
+    EXPECT_EQ(folder.read("a.csv").find("run,step"), 0u);
+}
+
+TEST(ReportCommand, FailuresHaveTheirCodes)
+{
+    TemporaryFolder folder;
+    const std::string run = make_run(folder, "demo", 5, 3);
+    EXPECT_EQ(run_command({}), ZINF_E_USAGE);
+    EXPECT_EQ(run_command({folder / "none"}), ZINF_E_DATA);
+    EXPECT_EQ(run_command({run, "--svg", folder / "no/such/folder.svg"}), ZINF_E_USAGE);
+    EXPECT_EQ(run_command({run, "--csv", "/dev/full"}), ZINF_E_NO_SPACE);
+    EXPECT_EQ(run_command({run, "--pdf", folder / "a.pdf"}), ZINF_E_USAGE);
 }
 
 } // namespace

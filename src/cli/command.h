@@ -47,6 +47,7 @@ void zinf_command_log_report(const struct zinf_config_report *report);
 
 /* One declaration a command. */
 extern const struct zinf_command zinf_command_config_file; /* `zinf config` */
+extern const struct zinf_command zinf_command_report;
 extern const struct zinf_command zinf_command_help;
 
 /* help.c: standard output unless said */

@@ -75,7 +75,7 @@ static const struct zinf_command train = {.name = "train",
                                           .run = not_yet};
 
 const struct zinf_command *const zinf_commands[] = {
-    &train, &plan, &tokenize,          &generate, &zinf_command_config_file,
+    &train, &plan, &tokenize,          &generate, &zinf_command_config_file, &zinf_command_report,
     &bench, &env,  &zinf_command_help, NULL};
 
 const struct zinf_command *zinf_command_find(const char *name)
