@@ -74,9 +74,20 @@ static const struct zinf_command train = {.name = "train",
                                           .max_arguments = -1,
                                           .run = not_yet};
 
+// One line a command.
+// clang-format off
 const struct zinf_command *const zinf_commands[] = {
-    &train, &plan, &tokenize,          &generate, &zinf_command_config_file, &zinf_command_report,
-    &bench, &env,  &zinf_command_help, NULL};
+    &train,
+    &plan,
+    &tokenize,
+    &generate,
+    &zinf_command_config_file,
+    &zinf_command_report,
+    &bench,
+    &env,
+    &zinf_command_help,
+    NULL};
+// clang-format on
 
 const struct zinf_command *zinf_command_find(const char *name)
 {
