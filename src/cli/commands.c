@@ -67,17 +67,11 @@ static const struct zinf_command env = {.name = "env",
                                         .max_arguments = -1,
                                         .takes_json = true,
                                         .run = not_yet};
-static const struct zinf_command train = {.name = "train",
-                                          .arguments = "ds.json",
-                                          .summary = "",
-                                          .help = "",
-                                          .max_arguments = -1,
-                                          .run = not_yet};
-
 // One line a command.
 // clang-format off
 const struct zinf_command *const zinf_commands[] = {
-    &train,
+    &zinf_command_train,
+    &zinf_command_eval,
     &plan,
     &tokenize,
     &generate,

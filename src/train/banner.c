@@ -18,8 +18,8 @@ static const char *activations_text(const struct zinf_run *run, char out[96])
     else if (kept == 0)
         snprintf(out, 96, "recomputed");
     else
-        snprintf(out, 96, "kept in the last %lld of %lld layers, else recomputed",
-                 (long long)kept, (long long)layers);
+        snprintf(out, 96, "kept in the last %lld of %lld layers, else recomputed", (long long)kept,
+                 (long long)layers);
     return out;
 }
 
@@ -38,11 +38,9 @@ static void say_data(const struct zinf_run *run)
     const struct zinf_config *config = run->config;
     const struct zinf_config_batch *batch = &config->batch;
     zinf_info("data        %d files, %lld tokens, %lld samples of %lld tokens: %lld steps an epoch",
-              zinf_batches_file_count(run->train),
-              (long long)zinf_batches_token_count(run->train),
+              zinf_batches_file_count(run->train), (long long)zinf_batches_token_count(run->train),
               (long long)zinf_batches_sample_count(run->train),
-              (long long)config->data.sequence_length,
-              (long long)zinf_run_steps_per_epoch(run));
+              (long long)config->data.sequence_length, (long long)zinf_run_steps_per_epoch(run));
     zinf_info("batch       %lld = %lld micro-batch x %lld accumulation x %d ranks, %lld tokens a "
               "step",
               (long long)batch->global, (long long)batch->micro, (long long)batch->accumulation,

@@ -1,11 +1,13 @@
 /*
- * The loss on data.eval: forward passes over batches of the evaluation's own size, in file order, the incomplete last batch included.
+ * The loss on data.eval: forward passes over batches of the evaluation's own size, in file order,
+ * the incomplete last batch included.
  */
 #include "train/run.h"
 
 #include <math.h>
 
-/* Rows of this rank in the batch that begins at sample `first`; rows behind the last sample are not counted. */
+/* Rows of this rank in the batch that begins at sample `first`; rows behind the last sample are not
+ * counted. */
 static int read_rows(struct zinf_run *run, int64_t first, int64_t samples, struct zinf_error *error)
 {
     const struct zinf_config *config = run->config;

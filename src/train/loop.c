@@ -1,6 +1,7 @@
 /*
- * The training loop: read samples, one step, say what happened, and at step boundaries whatever was asked for: evaluation, checkpoint,
- * stop. All ranks take the same decisions because everything they depend on was agreed inside the step.
+ * The training loop: read samples, one step, say what happened, and at step boundaries whatever was
+ * asked for: evaluation, checkpoint, stop. All ranks take the same decisions because everything
+ * they depend on was agreed inside the step.
  */
 #include "train/run.h"
 
@@ -13,7 +14,8 @@
 #include "train/metrics.h"
 #include "train/progress.h"
 
-/* What a rank asks for, sent with the gradient norm; the maximum over ranks is what everybody does. */
+/* What a rank asks for, sent with the gradient norm; the maximum over ranks is what everybody does.
+ */
 enum { WISH_STOP, WISH_CHECKPOINT, WISH_REASON };
 enum { REASON_NONE, REASON_SIGNAL, REASON_STOP_FILE, REASON_MAX_HOURS };
 enum { STOP_WITH_CHECKPOINT = 1, STOP_AT_ONCE = 2 };
@@ -21,11 +23,11 @@ enum { STOP_WITH_CHECKPOINT = 1, STOP_AT_ONCE = 2 };
 struct loop {
     struct zinf_run *run;
     double began_s, last_checkpoint_s;
-    int64_t first_step;           /* of this start */
+    int64_t first_step; /* of this start */
     int checkpoint_signals_seen;
     struct zinf_metrics metrics;
     struct zinf_evaluation evaluation;
-    bool evaluated, saved;        /* at the current step */
+    bool evaluated, saved; /* at the current step */
 };
 
 static void read_wishes(struct loop *loop, double wishes[4])
@@ -91,7 +93,8 @@ static void fill_update(const struct zinf_run *run, struct zinf_step_input *inpu
                                          .step = run->state.optimizer_steps + 1};
 }
 
-/* Which parameter on which rank: every rank tells what its trace found; the earliest operation is the cause. */
+/* Which parameter on which rank: every rank tells what its trace found; the earliest operation is
+ * the cause. */
 static void name_nonfinite(struct zinf_run *run, const struct zinf_step_result *result)
 {
     struct zinf_nonfinite all[run->comm->size];
@@ -239,10 +242,10 @@ static void log_step(struct loop *loop)
     zinf_metrics_print(&loop->metrics, json);
     add_line(run, json);
     run->results.metrics = loop->metrics;
-    if (config->steps_per_print > 0 &&
-        (run->state.step % config->steps_per_print == 0 || run->state.step == loop->first_step + 1)) {
-        zinf_progress_line(&loop->metrics, run->total_steps,
-                           config->precision.dtype != ZINF_FP32, line);
+    if (config->steps_per_print > 0 && (run->state.step % config->steps_per_print == 0 ||
+                                        run->state.step == loop->first_step + 1)) {
+        zinf_progress_line(&loop->metrics, run->total_steps, config->precision.dtype != ZINF_FP32,
+                           line);
         zinf_info("%s", line);
     }
     zinf_progress_step(&loop->metrics);
@@ -287,7 +290,8 @@ static double score(const struct loop *loop)
                                                 : loop->evaluation.loss;
 }
 
-/* A checkpoint of this step, with an evaluation before it when there is something to score. @return as zinf_run_save() */
+/* A checkpoint of this step, with an evaluation before it when there is something to score. @return
+ * as zinf_run_save() */
 static int checkpoint(struct loop *loop, bool scheduled)
 {
     struct zinf_run *run = loop->run;
@@ -315,8 +319,8 @@ static bool checkpoint_is_due(const struct loop *loop)
 {
     const struct zinf_run *run = loop->run;
     int64_t every = run->config->checkpoint.every_steps;
-    bool epoch_ended = run->state.cursor + run->config->batch.global >
-                       zinf_batches_sample_count(run->train);
+    bool epoch_ended =
+        run->state.cursor + run->config->batch.global > zinf_batches_sample_count(run->train);
     return (every > 0 && run->state.step % every == 0) ||
            (run->config->checkpoint.every_epoch && epoch_ended);
 }

@@ -50,9 +50,7 @@ char *zinf_results_print(const struct zinf_results *results, int status)
 {
     static const struct zinf_metrics none;
     struct zinf_json *object = zinf_json_new(ZINF_JSON_OBJECT);
-    const char *word = status == 0                 ? "complete"
-                       : status == ZINF_E_STOPPED  ? "stopped"
-                                                   : "failed";
+    const char *word = status == 0 ? "complete" : status == ZINF_E_STOPPED ? "stopped" : "failed";
     zinf_json_set(object, "status", zinf_json_new_string(word));
     zinf_json_set(object, "exit_code", zinf_json_new_integer(zinf_exit_code(status)));
     zinf_json_set(object, "step", zinf_json_new_integer(results->metrics.step));
@@ -68,8 +66,7 @@ char *zinf_results_print(const struct zinf_results *results, int status)
                                     : zinf_json_new(ZINF_JSON_NULL));
     zinf_json_set(object, "checkpoint", path_or_null(results->checkpoint));
     zinf_json_set(object, "best_checkpoint", path_or_null(results->best_checkpoint));
-    zinf_json_set(object, "checkpoints_failed",
-                  zinf_json_new_integer(results->checkpoints_failed));
+    zinf_json_set(object, "checkpoints_failed", zinf_json_new_integer(results->checkpoints_failed));
     /* No tier uses asynchronous I/O yet: nothing may look as if one did. */
     zinf_json_set(object, "io_engine", zinf_json_new_string("none"));
     zinf_json_set(object, "io_direct", zinf_json_new_bool(false));

@@ -34,13 +34,13 @@ static struct zinf_snapshot snapshot_of(struct zinf_run *run, bool with_moments)
 {
     struct zinf_snapshot snapshot = {.zero = &run->zero};
     if (with_moments)
-        snapshot.moment_count =
-            zinf_optimizer_state_names(run->config->optimizer.kind,
-                                       run->config->optimizer.momentum, snapshot.moment_names);
+        snapshot.moment_count = zinf_optimizer_state_names(
+            run->config->optimizer.kind, run->config->optimizer.momentum, snapshot.moment_names);
     return snapshot;
 }
 
-/* Leaves of two configurations that differ, one line each; what a run may change freely is not worth a line. */
+/* Leaves of two configurations that differ, one line each; what a run may change freely is not
+ * worth a line. */
 static void list_changes(const struct zinf_json *before, const struct zinf_json *now,
                          const char *path)
 {
@@ -73,7 +73,8 @@ static struct zinf_json *parse_text(const char *text)
     return value;
 }
 
-/* The mathematics of the model must be the same: names and shapes are checked by loading, the rest by the fingerprint. */
+/* The mathematics of the model must be the same: names and shapes are checked by loading, the rest
+ * by the fingerprint. */
 static int check_model(const struct zinf_run *run, const struct zinf_checkpoint_file *file,
                        const char *path, struct zinf_error *error)
 {
@@ -151,7 +152,7 @@ static int load_newest(struct zinf_run *run, const int64_t *steps, int count)
     struct zinf_error error = {0};
     int status = ZINF_E_CHECKPOINT;
     for (int i = 0; i < count && status == ZINF_E_CHECKPOINT; i++) {
-        char *path = zinf_checkpoint_path(run->config->run_dir, steps[i]);
+        char *path = zinf_checkpoint_folder_path(run->config->run_dir, steps[i]);
         status = load(run, path, &error);
         if (status == ZINF_E_CHECKPOINT && i + 1 < count)
             zinf_warn("%s; trying the checkpoint before", error.text);
@@ -217,7 +218,7 @@ static int shared_list(struct zinf_run *run, int64_t **steps)
     int count = 0;
     *steps = NULL;
     if (run->comm->rank == 0)
-        count = zinf_checkpoint_list(run->config->run_dir, steps);
+        count = zinf_checkpoint_folder_list(run->config->run_dir, steps);
     zinf_comm_broadcast(run->comm, 0, &count, sizeof count);
     if (run->comm->rank != 0)
         *steps = zinf_alloc((size_t)count * sizeof **steps);
@@ -335,14 +336,13 @@ static int write_checkpoint(struct zinf_run *run, const char *path)
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     zinf_comm_broadcast(run->comm, 0, date, sizeof date);
     snprintf(world, sizeof world, "%d", run->comm->size);
-    const struct zinf_text texts[] = {{"config", config},     {"model_config", model},
-                                      {"version", zinf_version()}, {"world_size", world},
-                                      {"hosts", hosts},       {"date", date}};
+    const struct zinf_text texts[] = {
+        {"config", config},    {"model_config", model}, {"version", zinf_version()},
+        {"world_size", world}, {"hosts", hosts},        {"date", date}};
     snapshot.texts = texts;
     snapshot.text_count = sizeof texts / sizeof *texts;
     run->state.scheduler_iteration = run->schedule.iteration;
-    run->state.loss_scale =
-        run->config->precision.dtype == ZINF_FP16 ? run->loss_scale.scale : 1;
+    run->state.loss_scale = run->config->precision.dtype == ZINF_FP16 ? run->loss_scale.scale : 1;
     run->state.loss_scale_hysteresis = run->loss_scale.hysteresis;
     run->state.loss_scale_iteration = run->loss_scale.iteration;
     run->state.loss_scale_last_overflow = run->loss_scale.last_overflow;
@@ -362,9 +362,10 @@ static int link_and_prune(struct zinf_run *run, const char *path, double score)
     bool better = isfinite(score) &&
                   (!results->has_best || (options->score_max ? score > results->best_score
                                                              : score < results->best_score));
-    int status = zinf_checkpoint_link(run->config->run_dir, "latest", run->state.step, &error);
+    int status =
+        zinf_checkpoint_folder_link(run->config->run_dir, "latest", run->state.step, &error);
     if (!status && better)
-        status = zinf_checkpoint_link(run->config->run_dir, "best", run->state.step, &error);
+        status = zinf_checkpoint_folder_link(run->config->run_dir, "best", run->state.step, &error);
     if (status) {
         log_error(run, &error);
         return status;
@@ -377,13 +378,13 @@ static int link_and_prune(struct zinf_run *run, const char *path, double score)
         results->best_evaluation = results->evaluation;
         snprintf(results->best_checkpoint, sizeof results->best_checkpoint, "%s", path);
     }
-    zinf_checkpoint_prune(run->config->run_dir, (int)options->num_to_keep);
+    zinf_checkpoint_folder_prune(run->config->run_dir, (int)options->num_to_keep);
     return ZINF_OK;
 }
 
 int zinf_run_save(struct zinf_run *run, double score)
 {
-    char *path = zinf_checkpoint_path(run->config->run_dir, run->state.step);
+    char *path = zinf_checkpoint_folder_path(run->config->run_dir, run->state.step);
     double begin = zinf_clock_s();
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_CHECKPOINT);
     int status = write_checkpoint(run, path);

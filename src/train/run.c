@@ -1,6 +1,6 @@
 /*
- * Opening a run: model, data, plan, memory, weights, in this order, so that whatever does not fit or does not exist is found before a rank
- * has done anything it would have to undo.
+ * Opening a run: model, data, plan, memory, weights, in this order, so that whatever does not fit
+ * or does not exist is found before a rank has done anything it would have to undo.
  */
 #include "train/run.h"
 
@@ -16,7 +16,8 @@
 #include "topology/machine.h"
 #include "train/weights.h"
 
-/* Log an error of this rank, then let all ranks agree: the message comes from the lowest rank that has one. */
+/* Log an error of this rank, then let all ranks agree: the message comes from the lowest rank that
+ * has one. */
 static int agree_on(struct zinf_comm *comm, int status, const struct zinf_error *error)
 {
     int *all = zinf_alloc((size_t)comm->size * sizeof *all);
@@ -69,14 +70,14 @@ static int open_batches(struct zinf_run *run, struct zinf_batches **batches,
                         struct zinf_error *error)
 {
     const struct zinf_config *config = run->config;
-    const struct zinf_batches_options options = {
-        .patterns = (const char *const *)patterns->items,
-        .pattern_count = patterns->count,
-        .sequence_length = config->data.sequence_length,
-        .vocab = run->model->vocab,
-        .shuffle = batches == &run->train && config->data.shuffle,
-        .seed = (uint64_t)config->train.seed,
-        .name = name};
+    const struct zinf_batches_options options = {.patterns = (const char *const *)patterns->items,
+                                                 .pattern_count = patterns->count,
+                                                 .sequence_length = config->data.sequence_length,
+                                                 .vocab = run->model->vocab,
+                                                 .shuffle =
+                                                     batches == &run->train && config->data.shuffle,
+                                                 .seed = (uint64_t)config->train.seed,
+                                                 .name = name};
     return zinf_batches_open(batches, &options, error);
 }
 
@@ -109,8 +110,7 @@ static int open_schedules(struct zinf_run *run)
     struct zinf_schedule_options options = config->schedule;
     struct zinf_error error = {0};
     double epochs = config->train.epochs * (double)zinf_run_steps_per_epoch(run);
-    run->total_steps =
-        config->train.steps > 0 ? config->train.steps : (int64_t)ceil(epochs - 1e-9);
+    run->total_steps = config->train.steps > 0 ? config->train.steps : (int64_t)ceil(epochs - 1e-9);
     if (config->schedule_total_auto)
         options.total_num_steps = run->total_steps;
     zinf_loss_scale_init(&run->loss_scale, &config->precision.loss_scale);
@@ -130,18 +130,17 @@ static void find_no_decay(struct zinf_run *run)
 static void build_plans(struct zinf_run *run, bool training)
 {
     const struct zinf_config *config = run->config;
-    struct zinf_plan_options options = {
-        .model = run->model,
-        .ranks = run->comm->size,
-        .sharding = zinf_sharding_of_stage(config->zero.stage),
-        .micro_count = (int)config->batch.accumulation,
-        .training = true,
-        .dtype = config->precision.dtype,
-        .accumulation_dtype = config->precision.accumulation,
-        .wire_dtype = config->precision.communication,
-        .prefetch_elements = config->zero.prefetch_bucket_size,
-        .max_live_elements = config->zero.max_live_parameters,
-        .max_reuse_elements = config->zero.max_reuse_distance};
+    struct zinf_plan_options options = {.model = run->model,
+                                        .ranks = run->comm->size,
+                                        .sharding = zinf_sharding_of_stage(config->zero.stage),
+                                        .micro_count = (int)config->batch.accumulation,
+                                        .training = true,
+                                        .dtype = config->precision.dtype,
+                                        .accumulation_dtype = config->precision.accumulation,
+                                        .wire_dtype = config->precision.communication,
+                                        .prefetch_elements = config->zero.prefetch_bucket_size,
+                                        .max_live_elements = config->zero.max_live_parameters,
+                                        .max_reuse_elements = config->zero.max_reuse_distance};
     if (training)
         zinf_plan_build(&run->plan, &options);
     options.micro_count = 1;
@@ -149,7 +148,8 @@ static void build_plans(struct zinf_run *run, bool training)
     zinf_plan_build(&run->evaluation_plan, &options);
 }
 
-/* One pass over everything that takes memory: the first time on a counting pool, the second on the mapped one. */
+/* One pass over everything that takes memory: the first time on a counting pool, the second on the
+ * mapped one. */
 static void lay_out(struct zinf_run *run, bool training, int kept_layers)
 {
     const struct zinf_config *config = run->config;
@@ -191,7 +191,8 @@ static size_t bytes_needed(struct zinf_run *run, bool training, int kept_layers)
     return run->pool.used_bytes;
 }
 
-/* The last layers whose activations fit stay in memory, the others are computed again; -1: not even without. */
+/* The last layers whose activations fit stay in memory, the others are computed again; -1: not even
+ * without. */
 static int choose_kept_layers(struct zinf_run *run, bool training, size_t budget)
 {
     enum zinf_config_activations mode = run->config->memory.activations;
@@ -216,14 +217,15 @@ static int does_not_fit(struct zinf_run *run, size_t needed, size_t budget, cons
                    "  activations    %8.0f MiB\n"
                    "use more ranks or a higher ZeRO stage, a smaller micro-batch or sequence "
                    "length, or zinf.memory.activations=recompute",
-                   (double)needed / mib, (double)budget / mib, source,
-                   (double)bytes->weights / mib, (double)bytes->gradients / mib,
-                   (double)bytes->optimizer / mib, (double)bytes->windows / mib,
-                   (double)bytes->communication / mib, (double)run->step.activation_bytes / mib);
+                   (double)needed / mib, (double)budget / mib, source, (double)bytes->weights / mib,
+                   (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
+                   (double)bytes->windows / mib, (double)bytes->communication / mib,
+                   (double)run->step.activation_bytes / mib);
     return ZINF_E_DOES_NOT_FIT;
 }
 
-/* What a rank may use when nobody said: contract section 2, memory.host auto; on a CPU rank device memory is the same RAM. */
+/* What a rank may use when nobody said: contract section 2, memory.host auto; on a CPU rank device
+ * memory is the same RAM. */
 static size_t memory_budget(const struct zinf_machine *machine, int local_ranks,
                             const char **source)
 {
@@ -254,7 +256,8 @@ static int take_memory(struct zinf_run *run, bool training)
     if (kept < 0)
         status = does_not_fit(run, run->pool.used_bytes, budget, source);
     status = zinf_comm_agree(run->comm, status);
-    /* The smallest number of kept layers of all ranks is everyone's: results do not depend on it, times would. */
+    /* The smallest number of kept layers of all ranks is everyone's: results do not depend on it,
+     * times would. */
     int least = zinf_comm_agree(run->comm, kept);
     if (!status) {
         bytes_needed(run, training, least);
@@ -268,7 +271,7 @@ static int take_memory(struct zinf_run *run, bool training)
 static int check_consistency(struct zinf_run *run)
 {
     char *config = zinf_json_print(run->config->effective, -1);
-    char data[2][32] = {"", ""}, model[32], plan[32];
+    char data[2][32] = {"", ""}, model[32], plan[64];
     snprintf(model, sizeof model, "%016llx",
              (unsigned long long)zinf_model_fingerprint(run->model));
     snprintf(plan, sizeof plan, "%016llx/%016llx", (unsigned long long)run->plan.checksum,
