@@ -1,0 +1,59 @@
+#!/bin/sh
+# zinf against DeepSpeed, interleaved (A B A B) in one run: GPT-2 124M, fp32, ZeRO stage 3, 4 x 256 tokens a step in all, 2 ranks with one
+# thread each, each rank on a core of its own on both sides. Prints tokens/s of every round and the ratio of the medians.
+#
+#   PYTHON=/path/to/venv/bin/python sh tests/bench/deepspeed_speed.sh ZINF_PROGRAM [ROUNDS [STEPS]]
+#
+# The first two steps of a round do not count (allocation, DeepSpeed's trace of the modules). Wants a machine with nothing else to do.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+zinf=$(readlink -f "$1") rounds=${2:-2} steps=${3:-8}
+python=${PYTHON:-python3}
+PATH=$(dirname "$(command -v "$python")"):$PATH # ninja, which DeepSpeed builds its kernels with
+work=$(mktemp -d "${TMPDIR:-/tmp}/zinf-speed.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+cat "$here"/../*/*.py "$here"/../*/*.c > corpus.txt # any text will do
+cat > ds.json <<END
+{
+  "train_micro_batch_size_per_gpu": 2,
+  "gradient_clipping": 1.0,
+  "steps_per_print": 1000000,
+  "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "weight_decay": 0.01}},
+  "zero_optimization": {"stage": 3},
+  "zinf": {
+    "model": {"config": {"model_type": "gpt2", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}, "init": "random"},
+    "data": {"train": "corpus.txt", "tokenizer": "bytes", "sequence_length": 256, "shuffle": false},
+    "train": {"steps": $steps},
+    "run": {"dir": "run"}
+  }
+}
+END
+
+# Median of the numbers on standard input.
+median()
+{
+    sort -g | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
+}
+
+deepspeed_seconds()
+{
+    DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 "$python" -m torch.distributed.run --nproc-per-node 2 \
+        "$here/deepspeed_speed.py" ds.json "$steps" 2> deepspeed.log | awk '$1 == "step" && $2 > 2 { print $3 }'
+}
+
+zinf_seconds()
+{
+    rm -rf run
+    "${MPIEXEC:-mpiexec}" -n 2 "$zinf" ds.json --threads 1 --set zinf.bind='"core"' -q > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
+    sed -n 's/^{"step": *\([0-9]*\),.*"step_s": *\([0-9.e+-]*\),.*/\1 \2/p' run/metrics.jsonl | awk '$1 > 2 { print $2 }'
+}
+
+: > a; : > b
+for round in $(seq "$rounds"); do
+    deepspeed_seconds > part && cat part >> a
+    printf 'round %d DeepSpeed %.1f tokens/s\n' "$round" "$(median < part | awk '{ print 1024 / $1 }')"
+    zinf_seconds > part && cat part >> b
+    printf 'round %d zinf      %.1f tokens/s\n' "$round" "$(median < part | awk '{ print 1024 / $1 }')"
+done
+echo "$(median < a) $(median < b)" | awk '{ printf "median: DeepSpeed %.3f s, zinf %.3f s a step: ratio %.2f\n", $1, $2, $1 / $2 }'
