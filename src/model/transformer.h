@@ -76,13 +76,13 @@ struct zinf_loss {
 };
 /** -inf, 0, 0: before the first tile. */
 void zinf_loss_begin(const struct zinf_pass *pass, struct zinf_loss *loss);
-/** One tile of the head: logits of its rows for all tokens (made in chunks of tokens in scratch) go into `loss`. y (T, C): final norm's output. */
+/** One tile of the head: logits of its rows for all tokens (made in scratch, a strip of rows at a time) go into `loss`. y (T, C): final norm's output. */
 void zinf_head_forward(const struct zinf_pass *pass, const struct zinf_block *block,
                        const void *weights, const void *y, struct zinf_loss *loss);
 /** After the last tile: sum over counted tokens of the cross entropy, in double; *counted = how many. */
 double zinf_loss_end(const struct zinf_pass *pass, const struct zinf_loss *loss, int64_t *counted);
 /**
- * Backward of one tile: dy (T, C) += its part (first: =), in fp32 or dtype as the implementation keeps it (dy_bytes in scratch rules);
+ * Backward of one tile: dy (T, C) += its part (first: =), in fp32;
  * dweights (row_count, C) written. scale multiplies (softmax - one_hot): 1 / global count, times the loss scale.
  */
 void zinf_head_backward(const struct zinf_pass *pass, const struct zinf_block *block,
