@@ -3,7 +3,7 @@
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 80000
 mkdir "$work/disk"
-mount -t tmpfs -o size=600k tmpfs "$work/disk" 2> /dev/null ||
+mount -t tmpfs -o size=4m tmpfs "$work/disk" 2> /dev/null ||
     { echo "cannot mount a tmpfs here (needs root)"; exit 77; }
 trap 'umount "$work/disk"; rm -rf "$work"' EXIT
 
@@ -14,7 +14,7 @@ timeout 60 "$mpiexec" -n 3 "$program" "$work/ds.json" --threads 1 --run-dir "$wo
 code=$?
 [ $code -eq 0 ] || { fail "with room for two checkpoints: $code"; cat "$work/out"; }
 
-dd if=/dev/zero of="$work/disk/ballast" bs=1k count=330 2> /dev/null
+dd if=/dev/zero of="$work/disk/ballast" bs=1k count=3300 2> /dev/null
 rm -rf "$work/disk/run"
 # shellcheck disable=SC2086
 timeout 60 "$mpiexec" -n 3 "$program" "$work/ds.json" --threads 1 --run-dir "$work/disk/run" $options > "$work/out" 2>&1

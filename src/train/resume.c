@@ -408,10 +408,11 @@ int zinf_run_write_results(struct zinf_run *run, int status)
     struct zinf_error error = {0};
     if (!run->folder)
         return ZINF_OK;
-    char *text = zinf_results_print(&run->results, status);
-    int written = zinf_run_folder_replace(run->folder, "results.json", text, &error);
+    char *text = zinf_results_print(&run->results, status), *line = zinf_format("%s\n", text);
+    int written = zinf_run_folder_replace(run->folder, "results.json", line, &error);
     if (written)
         log_error(run, &error);
     free(text);
+    free(line);
     return written;
 }
