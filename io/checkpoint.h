@@ -87,6 +87,9 @@ int zinf_checkpoint_open(struct zinf_checkpoint_file **file, struct zinf_comm *c
                          struct zinf_error *error);
 /** Check every byte against /checksums; slabs are shared out over the ranks. Collective. */
 int zinf_checkpoint_verify(struct zinf_checkpoint_file *file, struct zinf_error *error);
+/** The same for the datasets whose path begins with `prefix`, e.g. "/model/". */
+int zinf_checkpoint_verify_part(struct zinf_checkpoint_file *file, const char *prefix,
+                                struct zinf_error *error);
 /** Does the file hold this dataset with this shape? */
 bool zinf_checkpoint_has(const struct zinf_checkpoint_file *file, const char *path, int dim_count,
                          const int64_t *shape);

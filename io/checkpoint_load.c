@@ -104,12 +104,19 @@ static int verify_slab(struct zinf_checkpoint_file *file, int index, int64_t sla
 
 int zinf_checkpoint_verify(struct zinf_checkpoint_file *file, struct zinf_error *error)
 {
+    return zinf_checkpoint_verify_part(file, "/", error);
+}
+
+int zinf_checkpoint_verify_part(struct zinf_checkpoint_file *file, const char *prefix,
+                                struct zinf_error *error)
+{
     char *buffer = zinf_alloc(ZINF_SLAB_BYTES);
     int64_t turn = 0;
     int status = 0;
     for (int i = 0; i < file->table.entry_count; i++) {
         const struct zinf_checkpoint_entry *entry = &file->table.entries[i];
-        if (entry->file_offset < 0 || entry->link_target)
+        if (entry->file_offset < 0 || entry->link_target ||
+            strncmp(entry->path, prefix, strlen(prefix)))
             continue; /* texts were checked at opening; a link's bytes are its target's */
         for (int64_t slab = 0; slab < zinf_slab_count((int64_t)entry->bytes) && !status; slab++)
             if (turn++ % file->comm->size == file->comm->rank)

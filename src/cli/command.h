@@ -49,6 +49,8 @@ void zinf_command_log_report(const struct zinf_config_report *report);
 extern const struct zinf_command zinf_command_train, zinf_command_eval;
 extern const struct zinf_command zinf_command_config_file; /* `zinf config` */
 extern const struct zinf_command zinf_command_report;
+extern const struct zinf_command zinf_command_inspect;
+extern const struct zinf_command zinf_command_export;
 extern const struct zinf_command zinf_command_help;
 
 /* help.c: standard output unless said */

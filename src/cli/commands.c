@@ -76,6 +76,8 @@ const struct zinf_command *const zinf_commands[] = {
     &tokenize,
     &generate,
     &zinf_command_config_file,
+    &zinf_command_inspect,
+    &zinf_command_export,
     &zinf_command_report,
     &bench,
     &env,

@@ -55,6 +55,7 @@ static const char *const gpt2_buffers[] = {".attn.bias", ".attn.masked_bias", NU
 
 static const struct zinf_family gpt2 = {
     .name = "gpt2",
+    .architecture = "GPT2LMHeadModel",
     .prefix = "transformer.",
     .embedding = "wte",
     .position = "wpe",
@@ -114,6 +115,7 @@ static const char *const llama_buffers[] = {".rotary_emb.inv_freq", NULL};
 
 static const struct zinf_family llama = {
     .name = "llama",
+    .architecture = "LlamaForCausalLM",
     .prefix = "model.",
     .embedding = "embed_tokens",
     .layers = "layers.",
@@ -145,4 +147,10 @@ const struct zinf_family *zinf_family_find(const char *model_type)
         if (strcmp(families[i]->name, model_type) == 0)
             return families[i];
     return NULL;
+}
+
+const char *zinf_model_architecture(const char *model_type)
+{
+    const struct zinf_family *family = zinf_family_find(model_type);
+    return family ? family->architecture : NULL;
 }

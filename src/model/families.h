@@ -69,6 +69,7 @@ struct zinf_family_module {
 
 struct zinf_family {
     const char *name;   /* model_type */
+    const char *architecture; /* transformers' class with its head */
     const char *prefix; /* of all names but the head's; a file may leave it out */
     const char *embedding, *position, *layers, *final_norm; /* behind the prefix; position NULL = rotary */
     const struct zinf_family_module *modules;               /* in state-dict order; role 0, name NULL at the end */

@@ -112,6 +112,9 @@ int zinf_model_new(struct zinf_model **model, const struct zinf_json *config, co
                    struct zinf_error *error);
 void zinf_model_free(struct zinf_model *model);
 
+/** transformers' class for a model_type, "GPT2LMHeadModel"; NULL for an unknown one. Local. */
+const char *zinf_model_architecture(const char *model_type);
+
 /** Index of a parameter by name: the full name, or without its "transformer." / "model." prefix; -1 when there is none. */
 int zinf_model_find(const struct zinf_model *model, const char *name);
 
