@@ -41,7 +41,8 @@ struct Sample {
     }
 
     /* @param large  one array of more than two slabs, else some 40 KB in all */
-    Sample(int rank, int size, bool large, const char *config = "{\"zinf\": {}}")
+    Sample(int rank, int size, bool large, const char *config = "{\"zinf\": {}}",
+           const char *model_config = "{\"model_type\": \"gpt2\"}")
     {
         for (std::string top : {"/model/", "/optimizer/exp_avg/", "/optimizer/exp_avg_sq/"}) {
             shapes.push_back({top + "transformer.wte.weight", {97, 13}});
@@ -58,7 +59,7 @@ struct Sample {
             add_array(i);
         attributes = {{"step", false, 12, 0}, {"lr", true, 0, 6.25e-5}, {"seed", false, -1, 0},
                       {"loss_scale", true, 0, 65536}, {"epoch", true, 0, 0.1}};
-        texts = {{"config", config}, {"hosts", "node1\nnode2"}, {"empty", ""}};
+        texts = {{"config", config}, {"hosts", "node1\nnode2"}, {"empty", ""}, {"model_config", model_config}};
         link = {"/model/lm_head.weight", "/model/transformer.wte.weight"};
         checkpoint = {arrays.data(),     static_cast<int>(arrays.size()),
                       &link,             1,

@@ -118,7 +118,7 @@ TEST_F(Checkpoint, DatasetsAreAlignedAndTheLinkIsTheHead)
     ASSERT_EQ(open(), 0) << error.text;
     const struct zinf_checkpoint_entry *entries;
     int count = zinf_checkpoint_entries(file, &entries), links = 0;
-    EXPECT_EQ(count, static_cast<int>(sample.shapes.size()) + 1 + 3);
+    EXPECT_EQ(count, static_cast<int>(sample.shapes.size()) + 1 + 4);
     for (int i = 0; i < count; i++) {
         if (entries[i].file_offset >= 0) {
             EXPECT_EQ(entries[i].file_offset % (entries[i].bytes >= 1 << 20 ? 1 << 20 : 4096), 0)
