@@ -165,7 +165,7 @@ void zinf_config_check_batch(struct zinf_loader *loader)
     struct batch batch = {.loader = loader, .ranks = loader->options->ranks};
     size_t errors = loader->report->errors.count;
     read_values(&batch);
-    if (too_large(&batch))
+    if (loader->batch_wrong || too_large(&batch))
         return;
     infer(&batch);
     if (loader->report->errors.count != errors)

@@ -454,8 +454,11 @@ static bool check_member(struct zinf_loader *loader, const char *path, const cha
         return false; /* as if it were not there */
     if (is_auto(value) && takes_auto(key))
         return true;
-    if (!check_value(loader, key, value))
+    if (!check_value(loader, key, value)) {
+        loader->batch_wrong |= zinf_key_list_has(
+            "train_batch_size|train_micro_batch_size_per_gpu|gradient_accumulation_steps", path);
         return false;
+    }
     if (!listed)
         apply_state(loader, key, value);
     if (key->type == ZINF_KEY_OBJECT)

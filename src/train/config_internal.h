@@ -25,6 +25,7 @@ struct zinf_loader {
     const char *optimizer, *scheduler; /* the tables' spelling of the types, NULL = none or unknown */
     char types[2][32];                 /* where they point to */
     bool optimizer_given;              /* also when it was refused */
+    bool batch_wrong;                  /* a batch key was taken out: nothing can be said about the others */
 };
 
 /** Add to a list of the report: "PATH: text" with its place. */
