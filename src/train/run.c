@@ -261,7 +261,7 @@ static int take_memory(struct zinf_run *run, bool training)
     int least = zinf_comm_agree(run->comm, kept);
     if (!status) {
         bytes_needed(run, training, least);
-        status = zinf_comm_agree(run->comm, zinf_pool_open(&run->pool));
+        status = zinf_comm_agree(run->comm, zinf_pool_open_shared(&run->pool, run->comm));
     }
     if (!status)
         lay_out(run, training, least);

@@ -11,6 +11,7 @@
 
 #include <omp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,13 +21,13 @@
 #include "base/clock.h"
 #include "base/status.h"
 
-static const double nap_s = 50e-6;
+static const double shortest_nap_s = 50e-6;
 static const double describe_grace =
     0.1; /* of the watchdog: left to the mover, which knows more, by a waiting compute lane */
 
 struct zinf_lanes {
     struct zinf_comm *comm;
-    double watchdog_s;
+    double watchdog_s, nap_s;
     void (*describe)(void *context, enum zinf_lane lane, int64_t index, char *out,
                      size_t out_bytes);
     void *describe_context;
@@ -124,6 +125,15 @@ static void *mover(void *argument)
     return NULL;
 }
 
+/* Where many ranks share a core, their movers' tests alone would fill it: the nap grows with the
+ * crowd. */
+static double nap_for(const struct zinf_comm *comm)
+{
+    cpu_set_t allowed;
+    int cores = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
+    return comm->local_size > cores ? shortest_nap_s * comm->local_size / cores : shortest_nap_s;
+}
+
 /* The mover handles no signals: they are the main thread's. */
 static int start_mover(struct zinf_lanes *lanes)
 {
@@ -144,6 +154,7 @@ int zinf_lanes_new(struct zinf_lanes **out, struct zinf_comm *comm, double watch
     struct zinf_lanes *lanes = zinf_alloc(sizeof *lanes);
     lanes->comm = comm;
     lanes->watchdog_s = watchdog_s;
+    lanes->nap_s = nap_for(comm);
     lanes->describe = describe;
     lanes->describe_context = context;
     pthread_mutex_init(&lanes->mutex, NULL);
@@ -230,7 +241,7 @@ void zinf_lanes_complete(struct zinf_lanes *lanes, struct zinf_comm_request *req
     struct zinf_comm *comm = lanes->comm;
     double begin_s = zinf_clock_s(), looked_s = begin_s;
     while (!comm->ops->test(comm, request)) {
-        zinf_clock_nap(nap_s);
+        zinf_clock_nap(lanes->nap_s);
         double now_s = zinf_clock_s();
         if (lanes->watchdog_s > 0 && now_s - looked_s > lanes->watchdog_s / 20) {
             looked_s = now_s;
