@@ -93,25 +93,48 @@ static void fill_update(const struct zinf_run *run, struct zinf_step_input *inpu
                                          .step = run->state.optimizer_steps + 1};
 }
 
+/* An error that all ranks have alike. */
+static void tell_once(const struct zinf_run *run, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void tell_once(const struct zinf_run *run, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (run->comm->rank == 0)
+        zinf_error_log("%s", text);
+}
+
 /* Which parameter on which rank: every rank tells what its trace found; the earliest operation is
  * the cause. */
 static void name_nonfinite(struct zinf_run *run, const struct zinf_step_result *result)
 {
     struct zinf_nonfinite all[run->comm->size];
+    char block[96];
     int first = -1;
     zinf_comm_gather_small(run->comm, &result->nonfinite, sizeof *all, all);
     for (int i = 0; i < run->comm->size; i++)
         if (all[i].order && (first < 0 || all[i].order < all[first].order))
             first = i;
-    if (first < 0)
+    if (first < 0) {
         zinf_warn("step %lld: not finite, but not in a parameter: the loss of a batch or a sum "
                   "over micro-batches overflowed",
                   (long long)run->state.step + 1);
+        return;
+    }
+    const struct zinf_nonfinite *found = &all[first];
+    zinf_plan_block_name(run->model, found->block, block, sizeof block);
+    if (found->kind == ZINF_NONFINITE_OUTPUT)
+        zinf_warn("step %lld: the output of %s on rank %d, micro-batch %d, is not finite; its "
+                  "weights are",
+                  (long long)run->state.step + 1, block, first, found->micro);
     else
-        zinf_warn("step %lld: %s %s on rank %d, micro-batch %d, is not finite",
+        zinf_warn("step %lld: the %s %s (%s) on rank %d, micro-batch %d, is not finite",
                   (long long)run->state.step + 1,
-                  all[first].backward ? "the gradient of" : "the weight",
-                  run->model->params[all[first].param].name, first, all[first].micro);
+                  found->kind == ZINF_NONFINITE_GRADIENT ? "gradient of" : "parameter",
+                  run->model->params[found->param].name, block, first, found->micro);
 }
 
 /* A step that was skipped. @return 0 to go on, ZINF_E_NUMERIC when it was one too many */
@@ -134,15 +157,19 @@ static int skipped_step(struct zinf_run *run, const struct zinf_step_input *inpu
     if (fp16)
         status = zinf_loss_scale_update(&run->loss_scale, true, &error);
     if (status)
-        zinf_error_log("step %lld: %s", (long long)state->step + 1, error.text);
+        tell_once(run, "step %lld: %s", (long long)state->step + 1, error.text);
+    else if (dynamic)
+        zinf_info("step %lld skipped: overflow in fp16; loss scale %g -> %g (%lld skipped in all)",
+                  (long long)state->step + 1, input->loss_scale, run->loss_scale.scale,
+                  (long long)state->skipped);
     else
-        zinf_warn("step %lld skipped: loss or gradient norm not finite (%lld skipped in all)%s",
-                  (long long)state->step + 1, (long long)state->skipped,
-                  dynamic ? "; loss scale lowered or about to be" : "");
+        zinf_warn("step %lld skipped: loss or gradient norm not finite (%lld skipped in all)",
+                  (long long)state->step + 1, (long long)state->skipped);
     if (!status && state->nonfinite_in_a_row >= run->config->train.max_nonfinite) {
-        zinf_error_log("%lld steps in a row were not finite (zinf.train.max_nonfinite): lower the "
-                       "learning rate, clip gradients, or look at the data",
-                       (long long)state->nonfinite_in_a_row);
+        tell_once(run,
+                  "%lld steps in a row were not finite (zinf.train.max_nonfinite): lower the "
+                  "learning rate, clip gradients, or look at the data",
+                  (long long)state->nonfinite_in_a_row);
         status = ZINF_E_NUMERIC;
     }
     return status;

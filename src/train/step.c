@@ -269,20 +269,40 @@ static int nonfinite_param(const struct walk *walk, const struct zinf_block *blo
     return -1;
 }
 
+/* Trace: what a forward operation has just made, NULL when it is not complete yet. */
+static const void *output_of(const struct walk *walk, const struct zinf_plan_operation *operation)
+{
+    const struct zinf_step *step = walk->step;
+    switch (operation->kind) {
+    case ZINF_PLAN_EMBEDDING_FORWARD:
+        return operation->last ? step->x[0] : NULL;
+    case ZINF_PLAN_LAYER_FORWARD:
+        return step->x[block_of(walk, operation)->layer + 1];
+    case ZINF_PLAN_NORM_FORWARD:
+        return step->normalized;
+    default:
+        return NULL;
+    }
+}
+
 static void trace(struct walk *walk, const struct zinf_plan_operation *operation,
                   const void *weights, const void *gradient)
 {
     struct zinf_nonfinite *found = &walk->result->nonfinite;
-    int param = -1;
+    const struct zinf_pass *pass = &walk->step->pass;
+    int64_t count = pass->batch * pass->sequence * pass->model->hidden;
+    enum zinf_nonfinite_kind kind = gradient ? ZINF_NONFINITE_GRADIENT : ZINF_NONFINITE_WEIGHT;
+    const void *output;
     if (found->order || operation->block < 0)
         return;
-    if (gradient)
-        param = nonfinite_param(walk, block_of(walk, operation), gradient);
-    else if (weights)
-        param = nonfinite_param(walk, block_of(walk, operation), weights);
-    if (param >= 0)
-        *found = (struct zinf_nonfinite){walk->index + 1, operation->micro, param, operation->block,
-                                         gradient != NULL};
+    output = output_of(walk, operation);
+    int param = nonfinite_param(walk, block_of(walk, operation), gradient ? gradient : weights);
+    if (param < 0 && output && pass->ops->first_nonfinite(output, pass->dtype, count) >= 0)
+        kind = ZINF_NONFINITE_OUTPUT;
+    else if (param < 0)
+        return;
+    *found =
+        (struct zinf_nonfinite){walk->index + 1, kind, operation->micro, operation->block, param};
 }
 
 static void carry_out(struct walk *walk, const struct zinf_plan_operation *operation)

@@ -59,11 +59,14 @@ struct zinf_step_input {
     bool trace;                      /* look for the first value that is not finite; nothing is updated */
 };
 
+enum zinf_nonfinite_kind { ZINF_NONFINITE_WEIGHT, ZINF_NONFINITE_OUTPUT, ZINF_NONFINITE_GRADIENT };
+
 /** The first value that is not finite, in the order of execution on this rank. */
 struct zinf_nonfinite {
     int64_t order; /* operation number + 1; 0 = none found */
-    int micro, param, block;
-    int backward;  /* 0: an output or a weight of the forward pass */
+    enum zinf_nonfinite_kind kind;
+    int micro, block;
+    int param; /* WEIGHT, GRADIENT: which; OUTPUT: -1, the block's weights are finite */
 };
 
 struct zinf_step_result {

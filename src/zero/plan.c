@@ -423,7 +423,7 @@ void zinf_plan_release(struct zinf_plan *plan)
     memset(plan, 0, sizeof *plan);
 }
 
-static void block_name(const struct zinf_model *model, int block, char *out, size_t out_bytes)
+void zinf_plan_block_name(const struct zinf_model *model, int block, char *out, size_t out_bytes)
 {
     static const char *const kind[] = {"embedding", "positions", "layer", "final norm", "head"};
     const struct zinf_block *b = &model->blocks[block];
@@ -464,6 +464,6 @@ void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64
     }
     const struct zinf_plan_operation *operation = &plan->operations[lane][index];
     if (operation->block >= 0)
-        block_name(plan->options.model, operation->block, name, sizeof name);
+        zinf_plan_block_name(plan->options.model, operation->block, name, sizeof name);
     snprintf(out, out_bytes, "%s%s%s", verb[operation->kind], *name ? " " : "", name);
 }

@@ -100,7 +100,10 @@ void zinf_plan_release(struct zinf_plan *plan);
 /** Elements of block `block` with shard padding: ranks * shard. */
 int64_t zinf_plan_padded_count(const struct zinf_plan *plan, int block);
 
-/** "gather layer 3 into window 1", for messages and `zinf plan`. */
+/** "layer 3", "embedding rows 0-9215" */
+void zinf_plan_block_name(const struct zinf_model *model, int block, char *out, size_t out_bytes);
+
+/** "all-gather layer 3", for messages and `zinf plan`. */
 void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index, char *out,
                         size_t out_bytes);
 
