@@ -1,7 +1,9 @@
 /*
- * test_snapshot save|load FILE STAGE: write or read a checkpoint of a small model whose every value says where it belongs.
+ * test_snapshot save|load FILE STAGE: write or read a checkpoint of a small model whose every value
+ * says where it belongs.
  *
- * Run by test_resume.sh on different numbers of ranks. Exit 0 = every value is in its place, 1 = not.
+ * Run by test_resume.sh on different numbers of ranks. Exit 0 = every value is in its place, 1 =
+ * not.
  */
 #include <stdio.h>
 #include <stdlib.h>

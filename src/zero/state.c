@@ -39,7 +39,8 @@ static void find_runs(struct zinf_zero *zero, int block)
         struct zinf_range part = zinf_range_intersect(
             owned, (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
         bool decay = !(zero->options.no_decay && zero->options.no_decay[piece->param]);
-        struct zinf_update_run *before = state->run_count ? &state->runs[state->run_count - 1] : NULL;
+        struct zinf_update_run *before =
+            state->run_count ? &state->runs[state->run_count - 1] : NULL;
         if (part.begin == part.end)
             continue;
         if (before && before->decay == decay)

@@ -1,8 +1,10 @@
 /*
- * metrics_diff A.jsonl B.jsonl TOLERANCE [STEPS]: are losses, learning rates and gradient norms of two runs the same?
+ * metrics_diff A.jsonl B.jsonl TOLERANCE [STEPS]: are losses, learning rates and gradient norms of
+ * two runs the same?
  *
- * TOLERANCE 0 asks for equal bits, else for relative differences up to it, over the first STEPS steps (all by default). Learning rates must be
- * equal always. Prints the largest differences; exit 0 = the same, 1 = not, 2 = a file cannot be read or has other steps.
+ * TOLERANCE 0 asks for equal bits, else for relative differences up to it, over the first STEPS
+ * steps (all by default). Learning rates must be equal always. Prints the largest differences; exit
+ * 0 = the same, 1 = not, 2 = a file cannot be read or has other steps.
  */
 #include <math.h>
 #include <stdio.h>
