@@ -2,7 +2,7 @@
  * A rank ends badly while the others wait: tests/test_comm_endings.sh looks at exit code, message
  * and time.
  *
- * comm_endings abort CODE RANK | kill RANK | late RANK | exchanges COUNT | loop COUNT
+ * comm_endings abort CODE RANK | kill RANK | late RANK | stuck RANK | exchanges COUNT | loop COUNT
  */
 #include "topology/comm.h"
 #include "topology/comm_mpi.h"
@@ -39,6 +39,27 @@ static void exchange_once(struct zinf_comm *comm)
     finish(comm, &request);
 }
 
+/* Two all-gathers in shared memory; `number` stops before it has read the second. The others'
+ * watchdog says whom they wait for. */
+static void get_stuck(struct zinf_comm *comm, int number)
+{
+    char *memory = static_cast<char *>(comm->ops->map_shared(comm, 100000 * comm->size)),
+         peers[200];
+    struct zinf_comm_request request = {nullptr};
+    ZINF_ASSERT(memory);
+    comm->ops->all_gather(comm, memory, 100000, &request);
+    finish(comm, &request);
+    comm->ops->all_gather(comm, memory, 100000, &request);
+    if (comm->rank == number)
+        zinf_clock_nap(60);
+    double begin = zinf_clock_s();
+    while (!comm->ops->test(comm, &request) && zinf_clock_s() < begin + 0.3)
+        zinf_clock_nap(50e-6);
+    comm->ops->describe(comm, &request, peers, sizeof peers);
+    zinf_error_log("waits %s.", peers);
+    zinf_abort(ZINF_E_RUNTIME);
+}
+
 int main(int argc, char **argv)
 {
     struct zinf_comm comm;
@@ -57,6 +78,8 @@ int main(int argc, char **argv)
             zinf_clock_nap(60);
         zinf_comm_barrier(&comm);
     }
+    if (!strcmp(mode, "stuck"))
+        get_stuck(&comm, number);
     if (!strcmp(mode, "exchanges"))
         for (int i = 0; i < number; i++)
             exchange_once(&comm);

@@ -29,6 +29,7 @@ expect 5 2 "" "$MPIEXEC" -n 4 $p abort 5 0
 expect 6 2 "" $p abort 6 0
 expect any 2 "" "$MPIEXEC" -n 3 $p kill 2
 expect 1 3 "rank [02] of 3 on .*: no progress for .* in barrier" "$MPIEXEC" -n 3 $p late 1
+expect 1 3 "waits from rank 1\\.$" "$MPIEXEC" -n 3 $p stuck 1
 ZINF_FAULT="op=exchange,n=3,err=EIO,rank=1"
 export ZINF_FAULT
 expect 1 2 "rank 1 of 3 on .*: exchange failed: Input/output error" "$MPIEXEC" -n 3 $p exchanges 5

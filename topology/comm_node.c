@@ -25,12 +25,14 @@
 
 #include "base/status.h"
 
-enum { SLOTS = 64, REGIONS = 16 };
+enum { SLOTS = 64, REGIONS = 16, NEIGHBOURS = 256 };
 
 struct slot {
     _Alignas(64) _Atomic uint64_t ready; /* number + 1 of the operation whose bytes stand ready */
     uint64_t region, offset, stride, bytes;
     _Alignas(64) _Atomic int readers; /* neighbours that are through with it */
+    _Atomic unsigned char
+        through[NEIGHBOURS]; /* which; for messages only, so the first ones are enough */
 };
 
 struct control {
@@ -256,6 +258,8 @@ void zinf_node_post(struct zinf_node *node, const struct zinf_transfer *transfer
     slot->stride = transfer->send_stride;
     slot->bytes = transfer->bytes;
     atomic_store_explicit(&slot->readers, 0, memory_order_relaxed);
+    for (int i = 0; i < node->count && i < NEIGHBOURS; i++)
+        atomic_store_explicit(&slot->through[i], 0, memory_order_relaxed);
     atomic_store_explicit(&slot->ready, number + 1, memory_order_release);
 }
 
@@ -273,6 +277,8 @@ static bool read_part(struct zinf_node *node, const struct zinf_transfer *transf
     ZINF_ASSERT(region->base && begin + transfer->bytes <= region->bytes[neighbour]);
     memcpy(transfer->receive + (size_t)rank * transfer->bytes, region->base[neighbour] + begin,
            transfer->bytes);
+    if (node->mine < NEIGHBOURS)
+        atomic_store_explicit(&slot->through[node->mine], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&slot->readers, 1, memory_order_release);
     return true;
 }
@@ -304,6 +310,7 @@ bool zinf_node_waits_for(const struct zinf_node *node, const struct zinf_node_op
     int neighbour = node->place[rank];
     if (!operation->read || neighbour < 0)
         return false;
-    uint64_t reached = atomic_load(&slot_of(node, neighbour, operation->number)->ready);
-    return !operation->read[neighbour] || reached < operation->number + 1;
+    struct slot *own = slot_of(node, node->mine, operation->number);
+    return !operation->read[neighbour] ||
+           (neighbour < NEIGHBOURS && !atomic_load(&own->through[neighbour]));
 }

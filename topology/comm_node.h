@@ -58,7 +58,7 @@ void zinf_node_post(struct zinf_node *node, const struct zinf_transfer *transfer
 /** Copy what is ready. True when all is here and everybody has read what is ours. */
 bool zinf_node_progress(struct zinf_node *node, const struct zinf_transfer *transfer,
                         struct zinf_node_operation *operation);
-/** Is `rank`'s part still missing (not posted by it), or ours unread by it? For messages. */
+/** Is `rank`'s part still to come, or ours still to be read by it? For what the watchdog says. */
 bool zinf_node_waits_for(const struct zinf_node *node, const struct zinf_node_operation *operation,
                          int rank);
 

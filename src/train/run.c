@@ -339,6 +339,8 @@ static int open_common(struct zinf_run *run, bool training)
 {
     const struct zinf_config *config = run->config;
     int64_t rows = config->batch.accumulation * config->batch.micro;
+    /* Ranks wait for each other in checkpoints too, where a slow disk is no hang. */
+    run->comm->watchdog_s = 10 * config->watchdog_s;
     set_threads(run);
     int status = open_model(run);
     if (!status)
