@@ -6,6 +6,7 @@
 #                                     ZINF_LONG=1: all stored cases
 # ZINF_TEST_VERBOSE=1 prints every step.
 set -u
+srcdir=${srcdir:-$(dirname "$0")/..} MPIEXEC=${MPIEXEC:-mpiexec}
 data=$srcdir/tests/data/deepspeed
 tool=$PWD/tests/tools/deepspeed_case
 zinf=$PWD/zinf
@@ -17,7 +18,7 @@ choice='adamw-z0-r1-a1 adamw-z0-r2-a4 adamw-z0-r3-a1 adamw-z1-r2-a1 adamw-z1-r4-
     adamw-z3-r1-a1 adamw-z3-r2-a4 adamw-z3-r3-a1 adamw-z3-r4-a4 schedule-warmup-linear schedule-warmup-decay schedule-warmup-cosine
     schedule-one-cycle schedule-range-test optimizer-adam-l2 optimizer-adamw-no-correction optimizer-sgd-momentum optimizer-adagrad
     optimizer-lion llama-z3-r2-a1 llama-z1-r3-a4 llama3-z2-r2-a1 bf16-z1-r2-a4 bf16-z3-r2-a1 fp16-static-z3-r2-a4
-    fp16-dynamic-z2-r2-a1'
+    fp16-dynamic-z2-r2-a1 fp16-doubling-z3-r2-a1'
 if [ $# -gt 0 ]; then
     choice=$*
 elif [ -n "${ZINF_LONG:-}" ]; then

@@ -140,11 +140,14 @@ def cases():
     add("bf16-llama-z3-r3-a1", "llama", 3, 3, 1, bf16={"enabled": True})
 
     static = {"enabled": True, "loss_scale": 1024}
-    dynamic = {"enabled": True, "initial_scale_power": 19, "loss_scale_window": 4, "hysteresis": 2}
+    dynamic = {"enabled": True, "initial_scale_power": 19, "hysteresis": 2}
+    doubling = dict(dynamic, loss_scale_window=4)
     add("fp16-static-z1-r2-a1", "gpt2", 2, 1, 1, fp16=static)
     add("fp16-static-z3-r2-a4", "gpt2", 2, 3, 4, fp16=static)
     add("fp16-dynamic-z2-r2-a1", "gpt2", 2, 2, 1, fp16=dynamic)
     add("fp16-dynamic-z3-r2-a1", "gpt2", 2, 3, 1, fp16=dynamic)
+    add("fp16-doubling-z2-r2-a1", "gpt2", 2, 2, 1, fp16=doubling)
+    add("fp16-doubling-z3-r2-a1", "gpt2", 2, 3, 1, fp16=doubling)
     return out
 
 

@@ -30,12 +30,27 @@ def masters(engine, stage):
     return out
 
 
+def unscale_with_own_scale(optimizer, scale_of_step):
+    """Repair: 0.19.8 moves the loss scale before it takes it out of the gradients, so a step whose scale doubles gets half its gradient."""
+    scaler, unscale = optimizer.loss_scaler, optimizer.unscale_and_clip_grads
+
+    def repaired(*arguments):
+        moved, scaler.cur_scale = scaler.cur_scale, scale_of_step[0]
+        unscale(*arguments)
+        scaler.cur_scale = moved
+
+    optimizer.unscale_and_clip_grads = repaired
+
+
 def train(model_name, config):
     """One record a step, and the final weights."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     micro, accumulation = config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]
     model = cases.build(model_name)
     engine, _, _, _ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=copy.deepcopy(config))
+    scale_of_step = [1.0]
+    if config.get("fp16", {}).get("loss_scale_window"):
+        unscale_with_own_scale(engine.optimizer, scale_of_step)
     stream = cases.stream()
     batch = micro * accumulation * ranks
     log = {"loss": [], "lr": [], "grad_norm": [], "loss_scale": [], "skipped": []}
@@ -43,6 +58,7 @@ def train(model_name, config):
         total = torch.zeros(1, dtype=torch.float64)
         lr = engine.get_lr()[0]
         scale = engine.optimizer.loss_scale if engine.fp16_enabled() else 1.0
+        scale_of_step[0] = scale
         skipped = engine.skipped_steps
         for a in range(accumulation):
             inputs, targets = cases.samples(stream, step * batch + (a * ranks + rank) * micro, micro)
@@ -90,7 +106,8 @@ def main():
                 pending.append((name, log, weights))
             else:
                 norms[name] = log["grad_norm"]
-                cases.write(out_dir, name, source, log, weights)
+                repaired = "; gradients unscaled with the step's own scale" if "fp16-doubling" in name else ""
+                cases.write(out_dir, name, source + repaired, log, weights)
             losses = log["loss"]
             clipped = sum(n is not None and n > config["gradient_clipping"] for n in log["grad_norm"])
             print(f"{name}: loss {losses[0]:.4f} -> {losses[-1]:.4f}, clipped {clipped}, {time.time() - start:.1f} s", flush=True)
