@@ -67,6 +67,7 @@ static const struct zinf_command env = {.name = "env",
                                         .max_arguments = -1,
                                         .takes_json = true,
                                         .run = not_yet};
+
 // One line a command.
 // clang-format off
 const struct zinf_command *const zinf_commands[] = {
@@ -81,6 +82,7 @@ const struct zinf_command *const zinf_commands[] = {
     &zinf_command_report,
     &bench,
     &env,
+    &zinf_command_init,
     &zinf_command_help,
     NULL};
 // clang-format on

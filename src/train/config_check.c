@@ -451,7 +451,7 @@ static bool check_member(struct zinf_loader *loader, const char *path, const cha
     bool nothing =
         value->type == ZINF_JSON_NULL && (!key->otherwise || !strcmp(key->otherwise, "null"));
     if (nothing && !zinf_key_list_has(key->range, "null"))
-        return false; /* as if it were not there */
+        return key->otherwise != NULL; /* as if it were not there */
     if (is_auto(value) && takes_auto(key))
         return true;
     if (!check_value(loader, key, value)) {

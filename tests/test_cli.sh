@@ -1,0 +1,102 @@
+#!/bin/sh
+# The program itself: exit codes, where messages go, the nearest word, one copy of everything under mpiexec.
+. "${srcdir:-.}/tests/lib.sh"
+cd "$work" || exit 1
+
+# try CODE ARGUMENTS...: run zinf; output to out, messages to err; the exit code must be CODE.
+try() {
+    code=$1
+    shift
+    "$program" "$@" > out 2> err
+    got=$?
+    [ "$got" -eq "$code" ] || fail "zinf $*: exit code $got, not $code: $(cat out err)"
+}
+says() { grep -qF -- "$1" err || fail "no '$1' in the messages: $(cat err)"; }
+prints() { grep -qF -- "$1" out || fail "no '$1' in the output: $(head -n 20 out)"; }
+silent() { [ ! -s out ] || fail "standard output should be empty: $(head -n 3 out)"; }
+count() { [ "$(grep -cF -- "$2" "$3")" -eq "$1" ] || fail "'$2' should stand $1 times in $3: $(cat "$3")"; }
+
+text text 20000
+config ds.json 3
+
+# the command line
+try 2; silent; says "usage:"
+try 0 --help; prints "commands:"; prints "--set"
+try 0 --version; prints "zinf "; prints "HDF5"
+try 0 help train; prints "usage: zinf train ds.json"
+try 0 config --help; prints "--effective"
+try 2 help nonsense; says "no command nonsense"
+try 2 trian ds.json; silent; says "unknown command trian; did you mean train?"
+try 2 zzzzzz; says "neither a command nor a file"
+try 2 config ds.json --efective; says "unknown option --efective; did you mean --effective?"
+try 2 --stet x ds.json; says "did you mean --set?"
+try 2 config ds.json --set; says "--set needs a value"
+try 2 config ds.json --set novalue; says "a key and a value should stand here"
+try 2 config ds.json --max-steps 0; says "--max-steps 0: a whole number of at least 1"
+try 2 config ds.json --max-hours x; says "--max-hours x"
+try 2 config ds.json --threads -1; says "--threads -1"
+try 2 config ds.json --ranks 0; says "--ranks 0"
+try 2 config ds.json --dry-run=1; says "takes no value"
+try 2 config ds.json other.json; says "one argument too many"
+try 2 config; says "which file?"
+try 2 init; says "right is: zinf init NAME"
+for command in plan tokenize generate bench env; do
+    try 2 $command; says "zinf $command: not yet in this version"
+done
+try 2 plan ds.json --ranks 4 --gpu-memory 80GB; says "not yet"
+
+# options stand before and after, in both spellings; the last --set wins
+try 0 config ds.json --ranks 4 --set train_batch_size=8; prints "batch 8 = micro-batch 2 x accumulation 1 x 4 ranks"
+try 0 --set train_batch_size=8 config --ranks=4 ds.json; prints "x 4 ranks"
+try 0 --ranks 4 --set=train_batch_size=8 config -- ds.json; prints "x 4 ranks"
+try 0 config ds.json --set gradient_clipping=1 --set gradient_clipping=3 --effective; prints '"gradient_clipping": 3'
+try 0 config ds.json --run-dir some/where --effective; prints '"dir": "some/where"'
+try 2 config ds.json --device tpu; says "--device: zinf.device: \"tpu\" is wrong; right is auto, cpu, cuda"
+
+# a configuration: messages on standard error, results on standard output
+try 0 config ds.json --check; prints "ds.json: ok"
+try 2 config nowhere.json; silent; says "nowhere.json: cannot be read: No such file or directory"
+try 2 nowhere.json; says "nowhere.json: cannot be read"
+printf '{\n  "train_batch_size": 8,\n  "zero_optimisation": {"stage": 3},\n  "gradient_clipping": "x"\n}\n' > wrong.json
+try 2 config wrong.json; silent
+says "error: wrong.json:3:3: zero_optimisation: unknown key; did you mean zero_optimization?"
+says "error: wrong.json:4:24: gradient_clipping: \"x\" is wrong; right is a number of at least 0"
+try 2 wrong.json; says "wrong.json:3:3"; says "an optimizer: --set 'optimizer="
+try 2 config wrong.json --json; prints '"ok": false'; prints '"line": 3'; [ ! -s err ] || fail "--json: $(cat err)"
+try 0 config ds.json --json -q; prints '"ok": true'
+try 0 config --keys; prints "zero_optimization.stage"; prints "no effect"; prints "refused"; prints "not yet"
+try 0 config --schema; prints '"$schema"'
+try 0 config ds.json --effective; cp out effective.json
+try 0 config effective.json --effective; cmp -s out effective.json || fail "the effective configuration is not its own"
+
+# under mpiexec: every message once, the same exit code from all ranks
+for n in 3; do
+    "$mpiexec" -n $n "$program" config wrong.json > out 2> err
+    [ $? -eq 2 ] || fail "config on $n ranks: not exit code 2"
+    count 1 "zero_optimisation" err
+    "$mpiexec" -n $n "$program" wrong.json > out 2> err
+    [ $? -eq 2 ] || fail "train on $n ranks: not exit code 2"
+    count 1 "zero_optimisation" err
+    "$mpiexec" -n $n "$program" --version > out 2> err
+    count 1 "MPICH" out
+    "$mpiexec" -n $n "$program" confg > out 2> err
+    [ $? -eq 2 ] || fail "unknown command on $n ranks: not exit code 2"
+    count 1 "did you mean config?" err
+done
+"$mpiexec" -n 2 "$program" config ds.json > out 2> err || fail "config on 2 ranks: $(cat err)"
+count 1 "x 2 ranks" out
+
+# init: an example that passes its own check, and nothing overwritten
+try 0 init demo
+try 0 config demo/ds.json --set zinf.data.train=text; prints "demo/ds.json: ok"
+count 0 "warning" err
+sh -n demo/job.sbatch || fail "the job script is no shell script"
+echo mine > demo/ds.json
+try 2 init demo; says "demo/ds.json exists already and is not overwritten"
+[ "$(cat demo/ds.json)" = mine ] || fail "init has overwritten a file"
+rm demo/ds.json
+try 2 init demo; says "demo/job.sbatch exists already"
+[ ! -e demo/ds.json ] || fail "init has left half of its files behind"
+try 2 init no/such/folder; says "No such file or directory"
+
+finish
