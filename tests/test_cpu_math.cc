@@ -125,8 +125,10 @@ TEST(Math, DropoutWordsAreThoseOfPhilox)
     struct dropout_row row = dropout_row(&options, 3);
     for (int64_t first :
          {(int64_t)0, (int64_t)12, ((int64_t)1 << 32) - 2, ((int64_t)5 << 40) + 7}) {
+        vuint vectors[4];
         uint32_t words[4 * WIDTH];
-        dropout_words(&row, first, words);
+        dropout_words(&row, first, vectors);
+        memcpy(words, vectors, sizeof words);
         for (int i = 0; i < WIDTH; i++) {
             uint64_t counter = (uint64_t)(first + i);
             uint32_t in[4] = {(uint32_t)counter,

@@ -12,8 +12,8 @@
 struct dropout_row {
     struct zinf_rng_key key;
     uint32_t place, sample, step;
-    uint64_t threshold; /* kept when word >= threshold; 2^32 drops everything */
-    float keep_scale;   /* 1 / (1 - p) */
+    uint32_t threshold; /* kept when word >= threshold */
+    float keep_scale;   /* 1 / (1 - p); with p = 1, which has no threshold of 32 bits, 0 */
 };
 
 INLINE struct dropout_row dropout_row(const struct zinf_dropout *dropout, int64_t sample)
@@ -21,7 +21,7 @@ INLINE struct dropout_row dropout_row(const struct zinf_dropout *dropout, int64_
     struct dropout_row row;
     row.key = dropout->key, row.place = dropout->place, row.step = dropout->step;
     row.sample = dropout->sample + (uint32_t)sample;
-    row.threshold = (uint64_t)((double)dropout->p * 4294967296.0);
+    row.threshold = dropout->p < 1.0f ? (uint32_t)((double)dropout->p * 4294967296.0) : 0;
     row.keep_scale = dropout->p < 1.0f ? 1.0f / (1.0f - dropout->p) : 0.0f;
     return row;
 }
@@ -52,22 +52,58 @@ INLINE void philox(vuint counter[4], struct zinf_rng_key key)
     }
 }
 
-/** Words of the elements 4 * first_counter ... of a sample, WIDTH counters' worth: 4 * WIDTH words.
- */
-INLINE void dropout_words(const struct dropout_row *row, int64_t first_counter, uint32_t *words)
+/* 4 x 4 transposition of 32-bit words within each 128 bits. */
+#if defined(__AVX512F__)
+#define UNPACK32(half, x, y) (vlong) _mm512_unpack##half##_epi32((__m512i)(x), (__m512i)(y))
+#define UNPACK64(half, x, y) (vuint) _mm512_unpack##half##_epi64((__m512i)(x), (__m512i)(y))
+#elif defined(__AVX2__)
+#define UNPACK32(half, x, y) (vlong) _mm256_unpack##half##_epi32((__m256i)(x), (__m256i)(y))
+#define UNPACK64(half, x, y) (vuint) _mm256_unpack##half##_epi64((__m256i)(x), (__m256i)(y))
+#elif defined(__x86_64__)
+#define UNPACK32(half, x, y) (vlong) _mm_unpack##half##_epi32((__m128i)(x), (__m128i)(y))
+#define UNPACK64(half, x, y) (vuint) _mm_unpack##half##_epi64((__m128i)(x), (__m128i)(y))
+#endif
+
+INLINE void transpose_words(vuint word[4])
 {
-    vuint low = all_bits((uint32_t)first_counter) + (vuint)lane_numbers();
+#if defined(UNPACK32)
+    vlong low01 = UNPACK32(lo, word[0], word[1]), high01 = UNPACK32(hi, word[0], word[1]);
+    vlong low23 = UNPACK32(lo, word[2], word[3]), high23 = UNPACK32(hi, word[2], word[3]);
+    word[0] = UNPACK64(lo, low01, low23);
+    word[1] = UNPACK64(hi, low01, low23);
+    word[2] = UNPACK64(lo, high01, high23);
+    word[3] = UNPACK64(hi, high01, high23);
+#else
+    vuint from[4] = {word[0], word[1], word[2], word[3]};
+    for (int lane = 0; lane < WIDTH; lane++)
+        for (int w = 0; w < 4; w++)
+            word[lane % 4][lane / 4 * 4 + w] = from[w][lane];
+#endif
+}
+
+/** Which counter stands in which lane, so that after transpose_words() the words lie in the order
+ * of elements. */
+INLINE vuint counter_numbers(void)
+{
+    vuint number;
+    for (int lane = 0; lane < WIDTH; lane++)
+        number[lane] = (uint32_t)(WIDTH / 4 * (lane % 4) + lane / 4);
+    return number;
+}
+
+/** Words of the elements 4 * first_counter ... of a sample: 4 * WIDTH of them, in order. */
+INLINE void dropout_words(const struct dropout_row *row, int64_t first_counter, vuint word[4])
+{
+    vuint low = all_bits((uint32_t)first_counter) + counter_numbers();
     vuint carry =
         (vuint)(low < (uint32_t)first_counter); /* all ones where the low half went round */
     vuint high = all_bits((uint32_t)((uint64_t)first_counter >> 32) & 0xfffu) - carry;
-    vuint word[4] = {low, (high & 0xfffu) | (row->place << 12), all_bits(row->sample),
-                     all_bits(row->step)};
+    word[0] = low;
+    word[1] = (high & 0xfffu) | (row->place << 12);
+    word[2] = all_bits(row->sample);
+    word[3] = all_bits(row->step);
     philox(word, row->key);
-    uint32_t lane[4][WIDTH];
-    memcpy(lane, word, sizeof lane);
-    for (int i = 0; i < WIDTH; i++)
-        for (int w = 0; w < 4; w++)
-            words[i * 4 + w] = lane[w][i];
+    transpose_words(word);
 }
 
 /**
@@ -80,10 +116,11 @@ dropout_factors(const struct dropout_row *row, int64_t first, int64_t count, flo
 {
     int64_t skip = first % 4;
     for (int64_t done = 0; done < skip + count; done += 4 * WIDTH) {
-        uint32_t words[4 * WIDTH];
-        dropout_words(row, first / 4 + done / 4, words);
-        for (int i = 0; i < 4 * WIDTH; i++)
-            factors[done + i] = words[i] >= row->threshold ? row->keep_scale : 0.0f;
+        vuint word[4];
+        dropout_words(row, first / 4 + done / 4, word);
+        for (int w = 0; w < 4; w++)
+            store_whole(ZINF_FP32, factors, done + w * WIDTH,
+                        choose((vint)(word[w] >= row->threshold), all(row->keep_scale), all(0.0f)));
     }
     return factors + skip;
 }
