@@ -21,6 +21,8 @@ struct update {
     float l2;     /* weight decay that is added to the gradient */
     float shrink; /* lr * weight decay, decoupled */
     float learning_rate, momentum, one_minus_dampening;
+    float gradient_scale;
+    bool first_step, nesterov;
 };
 
 INLINE vfloat adam(const struct update *op, vfloat w, vfloat g, vfloat *m, vfloat *v)
@@ -54,38 +56,48 @@ INLINE vfloat sgd(const struct update *op, vfloat w, vfloat g, vfloat *buffer)
     g += op->l2 * w;
     if (op->momentum == 0.0f)
         return w - op->learning_rate * g;
-    *buffer = op->options->step == 1 ? g : op->momentum * *buffer + op->one_minus_dampening * g;
-    return w - op->learning_rate * (op->options->nesterov ? g + op->momentum * *buffer : *buffer);
+    *buffer = op->first_step ? g : op->momentum * *buffer + op->one_minus_dampening * g;
+    return w - op->learning_rate * (op->nesterov ? g + op->momentum * *buffer : *buffer);
 }
 
-INLINE void update_chunk(enum zinf_optimizer optimizer, enum zinf_dtype gradient_dtype,
-                         const struct update *op, int64_t begin, int64_t end)
+/** WIDTH elements from i on, of which `left` are there. */
+INLINE void update_vector(enum zinf_optimizer optimizer, enum zinf_dtype gradient_dtype,
+                          const struct update *op, int64_t i, int64_t left)
 {
-    float gradient_scale = op->options->gradient_scale;
-    for (int64_t i = begin; i < end; i += WIDTH) {
-        int64_t left = end - i;
-        vfloat w = load(ZINF_FP32, op->weights, i, left), m = {0}, v = {0};
-        vfloat g = load(gradient_dtype, op->gradient, i, left) * gradient_scale;
-        if (op->state0)
-            m = load(ZINF_FP32, op->state0, i, left);
-        if (optimizer == ZINF_ADAM)
-            v = load(ZINF_FP32, op->state1, i, left);
-        if (optimizer == ZINF_ADAM)
-            w = adam(op, w, g, &m, &v);
-        else if (optimizer == ZINF_ADAGRAD)
-            w = adagrad(op, w, g, &m);
-        else if (optimizer == ZINF_LION)
-            w = lion(op, w, g, &m);
-        else
-            w = sgd(op, w, g, &m);
-        store(ZINF_FP32, op->weights, i, left, w);
-        if (op->state0)
-            store(ZINF_FP32, op->state0, i, left, m);
-        if (optimizer == ZINF_ADAM)
-            store(ZINF_FP32, op->state1, i, left, v);
-        if (op->low)
-            store(op->low_dtype, op->low, i, left, w);
-    }
+    vfloat w = load(ZINF_FP32, op->weights, i, left), m = {0}, v = {0};
+    vfloat g = load(gradient_dtype, op->gradient, i, left) * op->gradient_scale;
+    if (op->state0)
+        m = load(ZINF_FP32, op->state0, i, left);
+    if (optimizer == ZINF_ADAM)
+        v = load(ZINF_FP32, op->state1, i, left);
+    if (optimizer == ZINF_ADAM)
+        w = adam(op, w, g, &m, &v);
+    else if (optimizer == ZINF_ADAGRAD)
+        w = adagrad(op, w, g, &m);
+    else if (optimizer == ZINF_LION)
+        w = lion(op, w, g, &m);
+    else
+        w = sgd(op, w, g, &m);
+    store(ZINF_FP32, op->weights, i, left, w);
+    if (op->state0)
+        store(ZINF_FP32, op->state0, i, left, m);
+    if (optimizer == ZINF_ADAM)
+        store(ZINF_FP32, op->state1, i, left, v);
+    if (op->low)
+        store(op->low_dtype, op->low, i, left, w);
+}
+
+/** Whole vectors apart from the rest, and coefficients in a copy that stores cannot touch: both
+ * keep the loop in registers. */
+INLINE void update_chunk(enum zinf_optimizer optimizer, enum zinf_dtype gradient_dtype,
+                         const struct update *shared, int64_t begin, int64_t end)
+{
+    const struct update op = *shared;
+    int64_t i = begin;
+    for (; i + WIDTH <= end; i += WIDTH)
+        update_vector(optimizer, gradient_dtype, &op, i, WIDTH);
+    if (i < end)
+        update_vector(optimizer, gradient_dtype, &op, i, end - i);
 }
 
 INLINE void update_chunk_of(enum zinf_optimizer optimizer, const struct update *op, int64_t begin,
@@ -135,6 +147,9 @@ static void set_coefficients(struct update *op, const struct zinf_update *option
     op->learning_rate = (float)options->learning_rate;
     op->momentum = (float)options->momentum;
     op->one_minus_dampening = (float)(1.0 - options->dampening);
+    op->gradient_scale = options->gradient_scale;
+    op->first_step = options->step == 1;
+    op->nesterov = options->nesterov;
 }
 
 void KERNEL(update)(const struct zinf_update *options, int64_t count, float *weights,
