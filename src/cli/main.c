@@ -6,6 +6,7 @@
  * output and files come once, and the other ranks wait for its status: the exit code is the same on
  * every rank.
  */
+#include <signal.h>
 #include <stdlib.h>
 
 #include "base/fault.h"
@@ -97,6 +98,7 @@ int main(int argc, char **argv)
     struct zinf_options options;
     struct zinf_error error;
     bool first = launcher_rank() == 0;
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write(2), told like a full disk */
     int status = zinf_options_parse(&options, argc, argv, &error);
     if (status && first)
         zinf_error_log("%s", error.text);
