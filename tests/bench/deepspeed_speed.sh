@@ -45,7 +45,7 @@ deepspeed_seconds()
 zinf_seconds()
 {
     rm -rf run
-    "${MPIEXEC:-mpiexec}" -n 2 "$zinf" ds.json --threads 1 --set zinf.bind='"core"' -q > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
+    "${MPIEXEC:-mpiexec}" -bind-to core -n 2 "$zinf" ds.json --threads 1 -q > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
     sed -n 's/^{"step": *\([0-9]*\),.*"step_s": *\([0-9.e+-]*\),.*/\1 \2/p' run/metrics.jsonl | awk '$1 > 2 { print $2 }'
 }
 
