@@ -39,6 +39,17 @@ TEST(Config, TwoOfThreeBatchNumbersGiveTheThird)
     }
 }
 
+TEST(Config, AnEvaluationTakesTheMicroBatchUnlessTold)
+{
+    Config same("{\"train_batch_size\": 12}", {}, 4);
+    ASSERT_EQ(same.status, 0) << same.error();
+    EXPECT_EQ(same.config->train.eval_micro_batch, 3);
+    Config own("{\"train_batch_size\": 12, \"zinf\": {\"train\": {\"eval_micro_batch\": 5}}}", {},
+               4);
+    ASSERT_EQ(own.status, 0) << own.error();
+    EXPECT_EQ(own.config->train.eval_micro_batch, 5);
+}
+
 TEST(Config, BatchesThatDoNotFitNameWhatWould)
 {
     struct {

@@ -282,6 +282,8 @@ static void fill_train(struct zinf_loader *loader)
     train->eval_every = integer_at(loader, "zinf.train.eval_every");
     train->eval_batches = integer_at(loader, "zinf.train.eval_batches");
     train->eval_micro_batch = integer_at(loader, "zinf.train.eval_micro_batch");
+    if (train->eval_micro_batch == 0)
+        train->eval_micro_batch = loader->config->batch.micro;
     train->seed = integer_at(loader, "zinf.train.seed");
     train->no_decay = list_at(loader, "zinf.train.no_decay");
     train->loss_mean_micro_batch =

@@ -71,7 +71,8 @@ struct zinf_config_data {
 struct zinf_config_train {
     int64_t steps;  /* 0: epochs count */
     double epochs;  /* 0: steps count */
-    int64_t eval_every, eval_batches, eval_micro_batch; /* 0 = null: at checkpoints; all; as the micro-batch */
+    int64_t eval_every, eval_batches; /* 0 = null: at checkpoints; all */
+    int64_t eval_micro_batch;         /* null is the micro-batch */
     int64_t seed;
     struct zinf_config_list no_decay;
     bool loss_mean_micro_batch;
