@@ -317,12 +317,16 @@ static void fill_run(struct zinf_loader *loader)
 static void refuse_not_yet(struct zinf_loader *loader)
 {
     struct zinf_error_list *list = &loader->report->not_yet;
-    for (size_t i = 0; i < list->count && loader->options->purpose != ZINF_CONFIG_CHECK; i++) {
-        struct zinf_error error = list->items[i];
-        zinf_error_at(&error, ZINF_E_USAGE, list->items[i].file, error.line, error.column,
-                      "%s: not yet in this version", list->items[i].text);
+    if (loader->options->purpose == ZINF_CONFIG_CHECK)
+        return;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct zinf_error *item = &list->items[i];
+        struct zinf_error error;
+        zinf_error_at(&error, ZINF_E_USAGE, item->file, item->line, item->column,
+                      "%s: not yet in this version", item->text);
         zinf_error_list_add(&loader->report->errors, &error);
     }
+    zinf_error_list_release(list);
 }
 
 static int by_place(const void *a, const void *b)
@@ -352,10 +356,11 @@ static void load(struct zinf_loader *loader)
     zinf_config_check_run(loader);
     zinf_config_read_model(loader);
     refuse_not_yet(loader);
-    qsort(loader->report->errors.items, loader->report->errors.count,
-          sizeof *loader->report->errors.items, by_place);
-    if (loader->report->errors.count)
+    struct zinf_error_list *errors = &loader->report->errors;
+    if (errors->count) {
+        qsort(errors->items, errors->count, sizeof *errors->items, by_place);
         return;
+    }
     fill_optimizer(loader);
     fill_schedule(loader);
     fill_precision(loader);

@@ -43,7 +43,7 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("train.eval_micro_batch", INTEGER, "null", "[1,)", "samples", WORKS, "null = the micro-batch"),
     KEY("train.seed", INTEGER, "42", "[0,)", "", WORKS, ""),
     KEY("train.no_decay", STRINGS, "[]", "", "", WORKS, "name patterns that weight decay leaves alone"),
-    KEY("train.loss_mean", CHOICE, "\"tokens\"", "tokens|micro_batch", "", WORKS, "micro_batch is DeepSpeed's: depends on the ranks"),
+    KEY("train.loss_mean", CHOICE, "\"tokens\"", "tokens|micro_batch!", "", WORKS, "micro_batch is DeepSpeed's: depends on the ranks"),
     KEY("train.max_nonfinite", INTEGER, "25", "[1,)", "steps", WORKS, "so many skipped steps in a row end the run"),
 
     KEY("memory", OBJECT, NULL, "", "", WORKS, ""),
