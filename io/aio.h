@@ -3,7 +3,8 @@
  * is forbidden). An engine is used by one thread at a time; make one for each thread that moves bytes.
  *
  * Every result is looked at: short transfers are continued (rounded to the direct-I/O alignment), EAGAIN, EINTR and EBUSY retried with
- * back-off, end of file before the end of a read is an error. What is left is the request's `error`; nothing is ever silent.
+ * back-off for a second, end of file before the end of a read is an error (ENODATA). What is left is the request's `error`; nothing is
+ * ever silent. Transfers go on without the caller: an engine has threads of its own.
  */
 #ifndef ZINF_IO_AIO_H
 #define ZINF_IO_AIO_H
@@ -27,12 +28,16 @@ struct zinf_aio_request {
     uint64_t offset;
     int error;        /* when finished: 0 or an errno */
     bool finished;
-    size_t done_bytes; /* the engine's */
+    size_t done_bytes; /* moved so far */
+    uint64_t error_offset; /* where in the file `error` happened */
+    size_t cut_bytes;      /* this and the rest: the engine's */
+    int pieces;
+    struct zinf_aio_request *next;
 };
 
 struct zinf_aio_options {
     int queue_depth;      /* requests of block_bytes in flight at most (aio.queue_depth) */
-    size_t block_bytes;   /* larger transfers are cut (aio.block_size) */
+    size_t block_bytes;   /* larger transfers are cut (aio.block_size); rounded up to 4096, at most 1 GiB */
     int threads;          /* of the thread engine (aio.intra_op_parallelism) */
     void *pool;           /* memory to register; NULL = none */
     size_t pool_bytes;    /* registered in pieces of at most 1 GiB */
@@ -47,7 +52,7 @@ struct zinf_aio_engine {
     void (*close)(struct zinf_aio *aio);
     /** Make a file known. @return its number, or -errno */
     int (*add_file)(struct zinf_aio *aio, int descriptor);
-    /** Begin. Blocks only while the queue is full. */
+    /** Begin. Does not block: what exceeds the queue depth waits in the engine. */
     void (*submit)(struct zinf_aio *aio, struct zinf_aio_request *request);
     /** Return when this request is finished; others may finish meanwhile. */
     void (*wait)(struct zinf_aio *aio, struct zinf_aio_request *request);

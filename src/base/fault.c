@@ -120,18 +120,27 @@ void zinf_fault_init(int rank)
     active = rule.rank < 0 || rule.rank == rank;
 }
 
-int zinf_fault(const char *operation, size_t *bytes)
+int zinf_fault_timed(const char *operation, size_t *bytes, double *delay_s)
 {
+    *delay_s = 0;
     if (__builtin_expect(!active, 1) || strcmp(operation, rule.operation) != 0)
         return 0;
     long call = atomic_fetch_add(&calls, 1) + 1;
     if (rule.n && call != rule.n)
         return 0;
-    if (rule.delay_us)
-        usleep((useconds_t)rule.delay_us);
+    *delay_s = 1e-6 * (double)rule.delay_us;
     if (rule.kill)
         raise(SIGKILL);
     if (bytes && rule.short_bytes >= 0 && *bytes > (size_t)rule.short_bytes)
         *bytes = (size_t)rule.short_bytes;
     return rule.error;
+}
+
+int zinf_fault(const char *operation, size_t *bytes)
+{
+    double delay_s;
+    int number = zinf_fault_timed(operation, bytes, &delay_s);
+    if (delay_s > 0)
+        usleep((useconds_t)rule.delay_us);
+    return number;
 }

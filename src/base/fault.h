@@ -24,6 +24,8 @@ void zinf_fault_init(int rank);
  * @return 0, or the errno the operation must fail with (the caller then does not carry it out)
  */
 int zinf_fault(const char *operation, size_t *bytes);
+/** The same for operations that end later: the delay is not slept but given, and the caller lets the operation end no earlier. */
+int zinf_fault_timed(const char *operation, size_t *bytes, double *delay_s);
 
 #ifdef __cplusplus
 }
