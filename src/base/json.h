@@ -95,7 +95,7 @@ void zinf_json_remove(struct zinf_json *object, const char *key);
 
 /**
  * Text of a value, owned by the caller. indent < 0: one line; else pretty with that many spaces a level.
- * Numbers print in the shortest form that reads back to the same double.
+ * Numbers print in the shortest form that reads back to the same double, whole ones as 1.0: what was an integer stays one, and the reverse.
  */
 char *zinf_json_print(const struct zinf_json *value, int indent);
 

@@ -45,7 +45,11 @@ static void put_string(struct buffer *out, const char *string)
     put(out, "\"", 1);
 }
 
-/* 15 digits are always exact to print, 17 always exact to read back. */
+/*
+ * 15 digits are always exact to print, 17 always exact to read back. A whole number keeps its ".0",
+ * as Python writes it: readers that tell 1.0 from 1 (transformers 5 checks the types of
+ * config.json) get back what was read.
+ */
 static void put_number(struct buffer *out, double number)
 {
     char text[32];
@@ -55,6 +59,8 @@ static void put_number(struct buffer *out, double number)
             break;
     }
     put_text(out, text);
+    if (!strpbrk(text, ".en"))
+        put_text(out, ".0");
 }
 
 static void put_line(struct buffer *out, int indent, int level)
