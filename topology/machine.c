@@ -71,22 +71,6 @@ static void copy_line(char *out, size_t out_bytes, const char *line)
     snprintf(out, out_bytes, "%.*s", (int)strcspn(line, "\n"), line);
 }
 
-/* "0-3,8,10-11" -> bits. */
-static int parse_cpu_list(const char *list, uint64_t *cpus)
-{
-    int count = 0;
-    while (list && *list >= '0' && *list <= '9') {
-        char *end;
-        long first = strtol(list, &end, 10), last = first;
-        if (*end == '-')
-            last = strtol(end + 1, &end, 10);
-        for (long cpu = first; cpu <= last && cpu < ZINF_MACHINE_CPUS; cpu++, count++)
-            cpus[cpu / 64] |= (uint64_t)1 << (cpu % 64);
-        list = *end == ',' ? end + 1 : end;
-    }
-    return count;
-}
-
 static void read_cpu(struct zinf_machine *machine, const char *root)
 {
     static const char *const wanted[] = {
@@ -111,7 +95,7 @@ static void read_cpu(struct zinf_machine *machine, const char *root)
     }
     free(line);
     const char *list = status ? field(status, "Cpus_allowed_list") : NULL;
-    machine->cpu_count = parse_cpu_list(list, machine->cpus);
+    machine->cpu_count = zinf_cpus_parse(list, machine->cpus);
     free(info);
     free(status);
 }
@@ -147,6 +131,18 @@ static int64_t group_field(const char *root, const char *folder, const char *nam
     return number;
 }
 
+/* CPUs of a control group; a file that is missing or empty restricts nothing. */
+static void restrict_cpus(struct zinf_machine *machine, const char *root, const char *folder,
+                          const char *name)
+{
+    uint64_t cpus[ZINF_CPUS_WORDS] = {0};
+    char *path = zinf_format("%s/%s", folder, name), *list = slurp(root, path);
+    if (zinf_cpus_parse(list, cpus) > 0)
+        zinf_cpus_intersect(machine->offered, cpus);
+    free(path);
+    free(list);
+}
+
 static void read_group_v2(struct zinf_machine *machine, const char *root, const char *folder)
 {
     double quota = 0, period = 100000, max;
@@ -159,6 +155,13 @@ static void read_group_v2(struct zinf_machine *machine, const char *root, const 
     int64_t used = group_number(root, folder, "memory.current");
     int64_t cache = group_field(root, folder, "memory.stat", "inactive_file");
     tighten(machine, quota, limit, limit - (used > 0 ? used - cache : 0));
+    restrict_cpus(machine, root, folder, "cpuset.cpus.effective");
+}
+
+static void read_group_v1_cpuset(struct zinf_machine *machine, const char *root, const char *folder)
+{
+    restrict_cpus(machine, root, folder, "cpuset.effective_cpus");
+    restrict_cpus(machine, root, folder, "cpuset.cpus");
 }
 
 static void read_group_v1_cpu(struct zinf_machine *machine, const char *root, const char *folder)
@@ -224,6 +227,8 @@ static void read_groups(struct zinf_machine *machine, const char *root)
         }
         if (has_controller(line, "cpu"))
             climb(machine, root, "/sys/fs/cgroup/cpu", path, read_group_v1_cpu);
+        if (has_controller(line, "cpuset"))
+            climb(machine, root, "/sys/fs/cgroup/cpuset", path, read_group_v1_cpuset);
         if (has_controller(line, "memory"))
             climb(machine, root, "/sys/fs/cgroup/memory", path, read_group_v1_memory);
     }
@@ -242,6 +247,10 @@ void zinf_machine_read(struct zinf_machine *machine, const char *root)
     machine->memory_available = machine->memory_free;
     machine->limit_data = number_field(limits, "Max data size"); /* "unlimited" reads as 0 */
     machine->limit_address_space = number_field(limits, "Max address space");
+    char *online = slurp(root, "/sys/devices/system/cpu/online");
+    if (zinf_cpus_parse(online, machine->offered) == 0)
+        memcpy(machine->offered, machine->cpus, sizeof machine->cpus);
+    free(online);
     free(host);
     free(memory);
     free(limits);
@@ -264,9 +273,7 @@ int zinf_machine_sharers(const struct zinf_machine *machine, struct zinf_comm *c
     int sharers = 0;
     zinf_comm_gather_small(comm, machine, sizeof *machine, all);
     for (int rank = 0; rank < comm->size; rank++) {
-        bool overlap = false;
-        for (int i = 0; i < ZINF_MACHINE_CPUS / 64; i++)
-            overlap = overlap || (machine->cpus[i] & all[rank].cpus[i]);
+        bool overlap = zinf_cpus_overlap(machine->cpus, all[rank].cpus);
         sharers += overlap && !strcmp(machine->host, all[rank].host);
     }
     free(all);

@@ -9,19 +9,22 @@
 #include <stdint.h>
 
 #include "topology/comm.h"
+#include "topology/cpus.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum { ZINF_MACHINE_CPUS = 4096 }; /* highest CPU number + 1 that is looked at */
+enum { ZINF_MACHINE_CPUS = ZINF_CPUS };
 
 /* Bytes and cores; 0 = there is no such limit. */
 struct zinf_machine {
     char host[256];
     char cpu_name[128];  /* e.g. "AMD EPYC 9754"; "unknown CPU" */
     char cpu_flags[512]; /* instruction sets that matter to kernels, e.g. " sse4_2 avx2 fma avx512f ", blanks on both sides */
-    uint64_t cpus[ZINF_MACHINE_CPUS / 64]; /* the CPUs this process may run on */
+    uint64_t cpus[ZINF_CPUS_WORDS];    /* the CPUs this process may run on */
+    uint64_t offered[ZINF_CPUS_WORDS]; /* those of the node that are online and that the control groups leave: more than cpus where a
+                                          launcher or taskset has bound this process */
     int cpu_count;
     double cpu_quota; /* cores' worth of time the control groups grant */
     int cores;        /* what it may use at once: cpu_count, cut by the quota; at least 1 */
