@@ -2,36 +2,40 @@
 # kill -9 of a random rank at a random moment, round after round in one run folder: the same command always goes on, and what comes out in the
 # end is what an undisturbed run gives. ZINF_LONG=1: 50 rounds, else 6.
 . "${srcdir:-.}/tests/lib.sh"
-rounds=6
+rounds=6 need=1
 [ -z "${ZINF_LONG:-}" ] || rounds=50
 seed=${ZINF_SEED:-$$}
 echo "$rounds rounds, ZINF_SEED=$seed"
 text "$work/text" 80000
 config "$work/ds.json" 3
 steps=$((rounds * 40))
+[ -z "${ZINF_LONG:-}" ] || need=15
 options="--set zinf.train.steps=$steps --set zinf.checkpoint.every_steps=4 --set zinf.checkpoint.num_to_keep=3"
 
 # shellcheck disable=SC2086
 ranks 3 "$work/ds.json" -q --run-dir "$work/whole" $options || fail "the undisturbed run: $?"
-random=$seed inside=0
+random=$seed inside=0 killed=0
 for round in $(seq $rounds); do
-    # shellcheck disable=SC2086
-    "$mpiexec" -n 3 "$program" "$work/ds.json" -q --threads 1 --run-dir "$work/run" $options > "$work/out" 2>&1 &
-    pid=$!
     random=$(((random * 1103515245 + 12345) % 2147483648))
-    # Every third round waits for a checkpoint being written, the others for a moment between 0.2 and 1.7 seconds.
-    if [ $((round % 3)) -eq 0 ]; then
-        for _ in $(seq 400); do
+    # Every third round the drive is slow and the kill waits for a checkpoint being written; the others come between 0.2 and 1.7 seconds.
+    fault=
+    [ $((round % 3)) -ne 0 ] || fault="op=write,delay_us=20000"
+    # shellcheck disable=SC2086
+    ZINF_FAULT=$fault "$mpiexec" -n 3 "$program" "$work/ds.json" -q --threads 1 --run-dir "$work/run" $options > "$work/out" 2>&1 &
+    pid=$!
+    if [ -n "$fault" ]; then
+        for _ in $(seq 500); do
             if ls "$work"/run/checkpoints/*.tmp.* > /dev/null 2>&1; then
                 inside=$((inside + 1))
                 break
             fi
+            sleep 0.01
         done
     else
         sleep "$(awk -v r=$random 'BEGIN { print 0.2 + (r % 1500) / 1000 }')"
     fi
     victim=$(pgrep -x zinf -P "$(pgrep -P "$pid" | head -n 1)" | sed -n "$((random % 3 + 1))p")
-    [ -z "$victim" ] || kill -9 "$victim" 2> /dev/null
+    [ -n "$victim" ] && kill -9 "$victim" 2> /dev/null && killed=$((killed + 1))
     wait "$pid"
     code=$?
     case $code in
@@ -40,7 +44,9 @@ for round in $(seq $rounds); do
 done
 # shellcheck disable=SC2086
 ranks 3 "$work/ds.json" -q --run-dir "$work/run" $options || { fail "the last start: $?"; cat "$work/out"; }
-echo "$inside of $rounds kills fell into a checkpoint's writing"
+[ $killed -ge $((rounds - 2)) ] || fail "only $killed ranks were there to be killed"
+echo "$inside of $killed kills fell into a checkpoint's writing"
+[ $inside -ge $need ] || fail "fewer than $need kills inside a checkpoint"
 "$tools/metrics_diff" "$work/whole/metrics.jsonl" "$work/run/metrics.jsonl" 0 || fail "the disturbed run ends elsewhere"
 [ -z "$(find "$work/run" -name '*.tmp*')" ] || fail "temporary files are left: $(find "$work/run" -name '*.tmp*')"
 finish
