@@ -22,7 +22,7 @@ extern "C" {
 /** A run of elements of an array that this rank writes or wants. Slices of all ranks together cover a saved array exactly once. */
 struct zinf_slice {
     int64_t offset, count; /* elements, row-major */
-    float *data;           /* borrowed until save or load returns */
+    float *data;           /* borrowed until save or load returns; save: NULL = asked for by `fetch` */
 };
 
 /** A float32 dataset. Names, shapes and order are equal on all ranks; slices are this rank's. */
@@ -60,6 +60,9 @@ struct zinf_checkpoint {
     int attribute_count;
     struct zinf_text *texts;
     int text_count;
+    /** Values of a slice without data, borrowed until the next call; slices are asked for in order. NULL when all have data. */
+    const float *(*fetch)(void *context, int array, int slice);
+    void *fetch_context;
 };
 
 enum { ZINF_CHECKPOINT_VERSION = 1 };

@@ -193,9 +193,13 @@ static void note_part(struct saver *saver, struct part part)
 
 /* Checksum first, then write, so that what is stored is checked against what was computed. A slab's
  * piece is still in the cache then. */
-static int write_slice(struct saver *saver, int index, const struct zinf_slice *slice)
+static int write_slice(struct saver *saver, int index, int number)
 {
-    const char *data = (const char *)slice->data;
+    const struct zinf_checkpoint *checkpoint = saver->checkpoint;
+    const struct zinf_slice *slice = &checkpoint->arrays[index].slices[number];
+    const char *data =
+        (const char *)(slice->data ? slice->data
+                                   : checkpoint->fetch(checkpoint->fetch_context, index, number));
     int64_t at = slice->offset * (int64_t)sizeof(float);
     int64_t end = at + slice->count * (int64_t)sizeof(float);
     ZINF_ASSERT(slice->offset >= 0 && slice->count >= 0 &&
@@ -223,7 +227,7 @@ static int write_slices(struct saver *saver)
                                 &saver->error);
     for (int i = 0; i < saver->checkpoint->array_count; i++)
         for (int s = 0; s < saver->checkpoint->arrays[i].slice_count && !status; s++)
-            status = write_slice(saver, i, &saver->checkpoint->arrays[i].slices[s]);
+            status = write_slice(saver, i, s);
     if (!status && saver->comm->rank != 0)
         status = zinf_file_sync(saver->descriptor, saver->temporary, &saver->error);
     return status;

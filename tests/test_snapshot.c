@@ -78,9 +78,9 @@ static void lay_out(struct zinf_zero *zero, struct zinf_plan *plan, struct zinf_
                                                    .training = true,
                                                    .moment_count = 2};
     zinf_plan_build(plan, &options);
-    zinf_zero_layout(zero, &zero_options, plan, pool);
+    zinf_zero_layout(zero, &zero_options, plan, pool, pool);
     zinf_pool_open(pool);
-    zinf_zero_layout(zero, &zero_options, plan, pool);
+    zinf_zero_layout(zero, &zero_options, plan, pool, pool);
 }
 
 int main(int argc, char **argv)

@@ -46,7 +46,7 @@ int zinf_command_config(const struct zinf_context *context, enum zinf_config_pur
 void zinf_command_log_report(const struct zinf_config_report *report);
 
 /* One declaration a command. */
-extern const struct zinf_command zinf_command_train, zinf_command_eval;
+extern const struct zinf_command zinf_command_train, zinf_command_eval, zinf_command_plan;
 extern const struct zinf_command zinf_command_config_file; /* `zinf config` */
 extern const struct zinf_command zinf_command_report;
 extern const struct zinf_command zinf_command_inspect;

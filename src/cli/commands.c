@@ -12,10 +12,6 @@ static int not_yet(const struct zinf_context *context)
     return ZINF_E_USAGE;
 }
 
-static const struct zinf_option plan_options[] = {
-    {"--ranks", "N", "ranks of the job"},           {"--ranks-per-node", "K", "ranks of a node"},
-    {"--gpu-memory", "SIZE", "memory of a device"}, {"--host-memory", "SIZE", "memory of a node"},
-    {"--nvme", "SIZE", "drives of a node"},         {0}};
 static const struct zinf_option tokenize_options[] = {
     {"--tokenizer", "DIR|FILE|bytes", "what makes the tokens"},
     {"--out", "FILE", "the token file"},
@@ -30,14 +26,6 @@ static const struct zinf_option generate_options[] = {
     {"--seed", "S", "of the sampling"},
     {0}};
 
-static const struct zinf_command plan = {.name = "plan",
-                                         .arguments = "ds.json --ranks N",
-                                         .summary = "does it fit, and how fast (not yet)",
-                                         .help = "",
-                                         .options = plan_options,
-                                         .max_arguments = -1,
-                                         .takes_json = true,
-                                         .run = not_yet};
 static const struct zinf_command tokenize = {.name = "tokenize",
                                              .arguments = "FILE...",
                                              .summary = "make a token file (not yet)",
@@ -73,7 +61,7 @@ static const struct zinf_command env = {.name = "env",
 const struct zinf_command *const zinf_commands[] = {
     &zinf_command_train,
     &zinf_command_eval,
-    &plan,
+    &zinf_command_plan,
     &tokenize,
     &generate,
     &zinf_command_config_file,

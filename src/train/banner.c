@@ -47,6 +47,12 @@ static void say_data(const struct zinf_run *run)
               run->comm->size, (long long)(batch->global * config->data.sequence_length));
 }
 
+static const char *tier_name(enum zinf_tier tier)
+{
+    static const char *const names[] = {"on the device", "in host memory", "on NVMe"};
+    return names[tier];
+}
+
 static void say_memory(const struct zinf_run *run)
 {
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
@@ -54,19 +60,23 @@ static void say_memory(const struct zinf_run *run)
     char text[96];
     zinf_info("memory      %.1f MiB a rank: weights %.1f, gradients %.1f, optimizer %.1f, windows "
               "%.1f, communication %.1f, activations %.1f (%s)",
-              (double)run->pool.size_bytes / mib, (double)bytes->weights / mib,
-              (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
-              (double)bytes->windows / mib, (double)bytes->communication / mib,
-              (double)run->step.activation_bytes / mib, activations_text(run, text));
-}
-
-static void say_places(const struct zinf_run *run)
-{
-    char *summary = zinf_rankmap_summary(&run->rankmap), *table = zinf_rankmap_table(&run->rankmap);
-    zinf_info("binding     %s", summary);
-    zinf_info("%s", table);
-    free(summary);
-    free(table);
+              (double)(run->device.size_bytes + run->host.size_bytes) / mib,
+              (double)bytes->weights / mib, (double)bytes->gradients / mib,
+              (double)bytes->optimizer / mib, (double)bytes->windows / mib,
+              (double)bytes->communication / mib, (double)run->step.activation_bytes / mib,
+              activations_text(run, text));
+    if (run->zero.swap)
+        zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe in %d records "
+                  "by %s%s, %.1f MiB of rings",
+                  tier_name(run->zero.options.offload.optimizer),
+                  tier_name(run->zero.options.offload.parameters), (double)bytes->nvme / mib,
+                  run->zero.record_count, run->zero.update_aio.engine->name,
+                  zinf_swap_direct(run->zero.swap) ? ", O_DIRECT" : ", buffered",
+                  (double)bytes->rings / mib);
+    else if (run->host.size_bytes)
+        zinf_info("offload     optimizer %s, parameters %s",
+                  tier_name(run->zero.options.offload.optimizer),
+                  tier_name(run->zero.options.offload.parameters));
 }
 
 void zinf_run_banner(const struct zinf_run *run)
@@ -77,7 +87,6 @@ void zinf_run_banner(const struct zinf_run *run)
     zinf_info("%s", zinf_version());
     zinf_info("ranks       %d x %d threads, %s (%s), %s", run->comm->size, run->threads,
               machine.cpu_name, zinf_cpu_ops()->name, machine.host);
-    say_places(run);
     say_model(run);
     say_data(run);
     zinf_info("training    ZeRO stage %d, %s, %s, lr %g, %lld steps%s", config->zero.stage,

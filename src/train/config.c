@@ -36,6 +36,8 @@ void zinf_config_free(struct zinf_config *config)
     free(config->model.path);
     zinf_json_free(config->model.config);
     free(config->model.config_source);
+    free(config->offload.optimizer_path);
+    free(config->offload.parameter_path);
     list_free(&config->data.train);
     list_free(&config->data.eval);
     free(config->data.format);
@@ -255,6 +257,31 @@ static void fill_deepspeed(struct zinf_loader *loader)
         integer_at(loader, "zero_optimization.stage3_max_reuse_distance");
 }
 
+static enum zinf_config_device device_at(const struct zinf_loader *loader, const char *path)
+{
+    const char *device = string_at(loader, path);
+    return !device || !strcmp(device, "none") ? ZINF_CONFIG_DEVICE_NONE
+           : !strcmp(device, "cpu")           ? ZINF_CONFIG_DEVICE_CPU
+                                              : ZINF_CONFIG_DEVICE_NVME;
+}
+
+static void fill_offload(struct zinf_loader *loader)
+{
+    struct zinf_config_offload *offload = &loader->config->offload;
+    loader->config->zero.sub_group_size = integer_at(loader, "zero_optimization.sub_group_size");
+    offload->optimizer = device_at(loader, "zero_optimization.offload_optimizer.device");
+    offload->parameters = device_at(loader, "zero_optimization.offload_param.device");
+    offload->optimizer_path = copy_at(loader, "zero_optimization.offload_optimizer.nvme_path");
+    offload->parameter_path = copy_at(loader, "zero_optimization.offload_param.nvme_path");
+    offload->optimizer_buffers =
+        (int)integer_at(loader, "zero_optimization.offload_optimizer.buffer_count");
+    offload->parameter_buffers =
+        (int)integer_at(loader, "zero_optimization.offload_param.buffer_count");
+    offload->queue_depth = (int)integer_at(loader, "aio.queue_depth");
+    offload->io_threads = (int)integer_at(loader, "aio.intra_op_parallelism");
+    offload->block_bytes = integer_at(loader, "aio.block_size");
+}
+
 static void fill_data(struct zinf_loader *loader)
 {
     struct zinf_config_model *model = &loader->config->model;
@@ -310,7 +337,6 @@ static void fill_run(struct zinf_loader *loader)
     checkpoint->resume = copy_at(loader, "zinf.checkpoint.resume");
     config->run_dir = copy_at(loader, "zinf.run.dir");
     config->log_jsonl = bool_at(loader, "zinf.log.jsonl");
-    config->bind = zinf_bind_parse(string_at(loader, "zinf.bind"));
     config->watchdog_s = number_at(loader, "zinf.watchdog_s");
 }
 
@@ -366,6 +392,7 @@ static void load(struct zinf_loader *loader)
     fill_schedule(loader);
     fill_precision(loader);
     fill_deepspeed(loader);
+    fill_offload(loader);
     fill_data(loader);
     fill_train(loader);
     fill_run(loader);

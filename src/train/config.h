@@ -13,7 +13,6 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "device/ops.h"
-#include "topology/rankmap.h"
 #include "train/loss_scale.h"
 #include "train/schedule.h"
 
@@ -49,7 +48,7 @@ struct zinf_config_precision {
 
 struct zinf_config_zero {
     int stage; /* 0 .. 3 */
-    int64_t prefetch_bucket_size, max_live_parameters, max_reuse_distance; /* elements */
+    int64_t prefetch_bucket_size, max_live_parameters, max_reuse_distance, sub_group_size; /* elements */
 };
 
 enum zinf_config_init { ZINF_CONFIG_INIT_AUTO, ZINF_CONFIG_INIT_PRETRAINED, ZINF_CONFIG_INIT_RANDOM };
@@ -78,6 +77,16 @@ struct zinf_config_train {
     struct zinf_config_list no_decay;
     bool loss_mean_micro_batch;
     int64_t max_nonfinite;
+};
+
+enum zinf_config_device { ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_NVME };
+
+struct zinf_config_offload {
+    enum zinf_config_device optimizer, parameters;
+    char *optimizer_path, *parameter_path; /* nvme_path; NULL unless nvme */
+    int optimizer_buffers, parameter_buffers;
+    int queue_depth, io_threads;
+    int64_t block_bytes;
 };
 
 enum zinf_config_activations { ZINF_ACTIVATIONS_AUTO, ZINF_ACTIVATIONS_KEEP, ZINF_ACTIVATIONS_RECOMPUTE };
@@ -114,6 +123,7 @@ struct zinf_config {
     bool schedule_total_auto; /* total_num_steps is "auto" and the run counts epochs: the caller fills schedule.total_num_steps */
     struct zinf_config_precision precision;
     struct zinf_config_zero zero;
+    struct zinf_config_offload offload;
     double gradient_clipping; /* 0 = off */
     int64_t steps_per_print;  /* 0 = silent */
     struct zinf_config_model model;
@@ -123,7 +133,6 @@ struct zinf_config {
     struct zinf_config_checkpoint checkpoint;
     char *run_dir;
     bool log_jsonl;
-    enum zinf_bind bind;
     double watchdog_s; /* 0 = off */
     struct zinf_config_limits limits;
     struct zinf_json *effective; /* every key with its value; itself a valid ds.json */

@@ -179,7 +179,7 @@ static void check_offload(struct zinf_loader *loader)
         const struct zinf_json *offload = zinf_json_path(loader->tree, objects[i]);
         const char *device = zinf_json_string(offload, "device", "none");
         bool nvme = !strcmp(device, "nvme");
-        int64_t least = i == 0 || nvme ? 3 : 1;
+        int64_t least = i == 0 ? 3 : 1;
         char *path = zinf_format("%s.device", objects[i]), *text = NULL;
         if (strcmp(device, "none") != 0 && stage < least)
             text = zinf_format("\"%s\" needs ZeRO stage %" PRId64

@@ -43,7 +43,7 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("train.eval_micro_batch", INTEGER, "null", "[1,)", "samples", WORKS, "null = the micro-batch"),
     KEY("train.seed", INTEGER, "42", "[0,)", "", WORKS, ""),
     KEY("train.no_decay", STRINGS, "[]", "", "", WORKS, "name patterns that weight decay leaves alone"),
-    KEY("train.loss_mean", CHOICE, "\"tokens\"", "tokens|micro_batch!", "", WORKS, "micro_batch is DeepSpeed's: depends on the ranks"),
+    KEY("train.loss_mean", CHOICE, "\"tokens\"", "tokens|micro_batch", "", WORKS, "the same while every micro-batch counts as many tokens, as in packing concat"),
     KEY("train.max_nonfinite", INTEGER, "25", "[1,)", "steps", WORKS, "so many skipped steps in a row end the run"),
 
     KEY("memory", OBJECT, NULL, "", "", WORKS, ""),
@@ -54,7 +54,7 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("memory.activations", CHOICE, "\"auto\"", "auto|keep|recompute|cpu!|nvme!", "", WORKS, "auto keeps what fits, recomputes the rest"),
 
     KEY("schedule", CHOICE, "\"auto\"", "auto|plain|vertical!", "", WORKS, "vertical = all micro-batches through a block before the next"),
-    KEY("bind", CHOICE, "\"auto\"", "auto|none|core|numa", "", WORKS, "auto: ranks nobody has bound get cores of one NUMA node, if all threads fit"),
+    KEY("bind", CHOICE, "\"auto\"", "auto|none|core!|numa!", "", WORKS, "auto leaves the binding of the launcher alone"),
     KEY("watchdog_s", NUMBER, "600", "[0,)", "s", WORKS, "0 = off"),
 
     KEY("checkpoint", OBJECT, NULL, "", "", WORKS, ""),

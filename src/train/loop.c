@@ -207,11 +207,14 @@ static void fill_metrics(struct loop *loop, const struct zinf_step_input *input,
                                           .tokens_per_s = tokens_per_s,
                                           .tflops = flop / 1e12,
                                           .mfu = flop / run->peak_flops_per_rank,
+                                          .nvme_read_bytes = (int64_t)result->nvme_read_bytes,
+                                          .nvme_write_bytes = (int64_t)result->nvme_write_bytes,
                                           .comm_bytes = result->comm_bytes,
+                                          .wait_nvme_s = result->wait_nvme_s,
                                           .wait_comm_s = result->wait_comm_s,
                                           .wait_data_s = result->wait_data_s,
                                           .rss_bytes = (int64_t)result->rss_bytes,
-                                          .device_bytes = (int64_t)run->pool.size_bytes,
+                                          .device_bytes = (int64_t)run->device.size_bytes,
                                           .pinned_bytes = (int64_t)result->pinned_bytes};
 }
 
@@ -228,7 +231,8 @@ static int one_step(struct loop *loop, struct zinf_step_result *result)
         .step = (uint32_t)state->step,
         .counted = config->batch.global * config->data.sequence_length,
         .loss_scale = config->precision.dtype == ZINF_FP16 ? run->loss_scale.scale : 1,
-        .gradient_clipping = config->gradient_clipping};
+        .gradient_clipping = config->gradient_clipping,
+        .pinned_bytes = (double)run->pinned_bytes};
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_DATA);
     int status = read_batch(run, &error);
     zinf_activity_stop(&run->activities, ZINF_ACTIVITY_DATA);

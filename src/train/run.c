@@ -127,7 +127,7 @@ static void find_no_decay(struct zinf_run *run)
                 run->no_decay[p] = true;
 }
 
-static void build_plans(struct zinf_run *run, bool training)
+void zinf_run_build_plans(struct zinf_run *run, bool training)
 {
     const struct zinf_config *config = run->config;
     struct zinf_plan_options options = {.model = run->model,
@@ -146,126 +146,6 @@ static void build_plans(struct zinf_run *run, bool training)
     options.micro_count = 1;
     options.training = false;
     zinf_plan_build(&run->evaluation_plan, &options);
-}
-
-/* One pass over everything that takes memory: the first time on a counting pool, the second on the
- * mapped one. */
-static void lay_out(struct zinf_run *run, bool training, int kept_layers)
-{
-    const struct zinf_config *config = run->config;
-    const char *names[2];
-    const struct zinf_plan *plan = training ? &run->plan : &run->evaluation_plan;
-    const struct zinf_zero_options options = {
-        .model = run->model,
-        .comm = run->comm,
-        .ops = zinf_cpu_ops(),
-        .sharding = plan->options.sharding,
-        .dtype = config->precision.dtype,
-        .accumulation_dtype = config->precision.accumulation,
-        .wire_dtype = config->precision.communication,
-        .training = training,
-        .moment_count = training ? zinf_optimizer_state_names(config->optimizer.kind,
-                                                              config->optimizer.momentum, names)
-                                 : 0,
-        .no_decay = run->no_decay,
-        .watchdog_s = config->watchdog_s};
-    const struct zinf_step_options step = {
-        .zero = &run->zero,
-        .batch = training ? config->batch.micro : 0,
-        .sequence = config->data.sequence_length,
-        .evaluation_batch = run->eval ? config->train.eval_micro_batch : 0,
-        .micro_count = (int)config->batch.accumulation,
-        .kept_layers = kept_layers,
-        .plan = &run->plan,
-        .evaluation_plan = &run->evaluation_plan,
-        .dropout_key = zinf_rng_key((uint64_t)config->train.seed, "dropout"),
-        .activities = &run->activities};
-    zinf_zero_layout(&run->zero, &options, plan, &run->pool);
-    zinf_step_layout(&run->step, &step, &run->pool);
-}
-
-static size_t bytes_needed(struct zinf_run *run, bool training, int kept_layers)
-{
-    run->pool = (struct zinf_pool){0};
-    lay_out(run, training, kept_layers);
-    return run->pool.used_bytes;
-}
-
-/* The last layers whose activations fit stay in memory, the others are computed again; -1: not even
- * without. */
-static int choose_kept_layers(struct zinf_run *run, bool training, size_t budget)
-{
-    enum zinf_config_activations mode = run->config->memory.activations;
-    int layers = (int)run->model->layers, kept = training ? layers : 0;
-    if (mode == ZINF_ACTIVATIONS_RECOMPUTE)
-        kept = 0;
-    while (mode == ZINF_ACTIVATIONS_AUTO && kept > 0 && bytes_needed(run, training, kept) > budget)
-        kept--;
-    return bytes_needed(run, training, kept) > budget ? -1 : kept;
-}
-
-static int does_not_fit(struct zinf_run *run, size_t needed, size_t budget, const char *source)
-{
-    const struct zinf_zero_bytes *bytes = &run->zero.bytes;
-    const double mib = 1024.0 * 1024.0;
-    zinf_error_log("this does not fit: a rank needs %.0f MiB, its budget is %.0f MiB (%s)\n"
-                   "  weights        %8.0f MiB\n"
-                   "  gradients      %8.0f MiB\n"
-                   "  optimizer      %8.0f MiB\n"
-                   "  windows        %8.0f MiB\n"
-                   "  communication  %8.0f MiB\n"
-                   "  activations    %8.0f MiB\n"
-                   "use more ranks or a higher ZeRO stage, a smaller micro-batch or sequence "
-                   "length, or zinf.memory.activations=recompute",
-                   (double)needed / mib, (double)budget / mib, source, (double)bytes->weights / mib,
-                   (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
-                   (double)bytes->windows / mib, (double)bytes->communication / mib,
-                   (double)run->step.activation_bytes / mib);
-    return ZINF_E_DOES_NOT_FIT;
-}
-
-/* What a rank may use when nobody said: contract section 2, memory.host auto; on a CPU rank device
- * memory is the same RAM. */
-static size_t memory_budget(const struct zinf_machine *machine, int local_ranks,
-                            const char **source)
-{
-    double available = (double)machine->memory_available / local_ranks;
-    *source = "0.9 x available memory / ranks on this node";
-    if (machine->limit_data && (double)machine->limit_data < available) {
-        available = (double)machine->limit_data;
-        *source = "0.9 x RLIMIT_DATA";
-    }
-    if (machine->limit_address_space && (double)machine->limit_address_space < available) {
-        available = (double)machine->limit_address_space;
-        *source = "0.9 x RLIMIT_AS";
-    }
-    return (size_t)(0.9 * available);
-}
-
-static int take_memory(struct zinf_run *run, bool training)
-{
-    const struct zinf_config *config = run->config;
-    struct zinf_machine machine;
-    zinf_machine_read(&machine, "");
-    const char *source = "zinf.memory.device";
-    size_t budget = (size_t)config->memory.device_bytes;
-    if (config->memory.device_bytes < 0)
-        budget = memory_budget(&machine, run->comm->local_size, &source);
-    int kept = choose_kept_layers(run, training, budget);
-    int status = ZINF_OK;
-    if (kept < 0)
-        status = does_not_fit(run, run->pool.used_bytes, budget, source);
-    status = zinf_comm_agree(run->comm, status);
-    /* The smallest number of kept layers of all ranks is everyone's: results do not depend on it,
-     * times would. */
-    int least = zinf_comm_agree(run->comm, kept);
-    if (!status) {
-        bytes_needed(run, training, least);
-        status = zinf_comm_agree(run->comm, zinf_pool_open_shared(&run->pool, run->comm));
-    }
-    if (!status)
-        lay_out(run, training, least);
-    return status;
 }
 
 static int check_consistency(struct zinf_run *run)
@@ -325,27 +205,25 @@ static void probe_peak(struct zinf_run *run)
     free(all);
 }
 
-/* Bind this rank before it makes threads: they inherit it. */
-static int set_threads(struct zinf_run *run)
+static void set_threads(struct zinf_run *run)
 {
-    const struct zinf_config *config = run->config;
-    int status = zinf_rankmap_open(&run->rankmap, run->comm, config->bind, config->limits.threads);
-    if (status)
-        return status;
-    run->threads = run->rankmap.rows[run->comm->rank].threads;
+    struct zinf_machine machine;
+    zinf_machine_read(&machine, "");
+    int sharers = zinf_machine_sharers(&machine, run->comm);
+    run->threads = run->config->limits.threads ? run->config->limits.threads
+                                               : zinf_machine_threads_default(&machine, sharers);
     zinf_cpu_set_threads(run->threads);
-    return ZINF_OK;
 }
 
 static int open_common(struct zinf_run *run, bool training)
 {
     const struct zinf_config *config = run->config;
+    struct zinf_error error = {0};
     int64_t rows = config->batch.accumulation * config->batch.micro;
     /* Ranks wait for each other in checkpoints too, where a slow disk is no hang. */
     run->comm->watchdog_s = 10 * config->watchdog_s;
-    int status = set_threads(run);
-    if (!status)
-        status = open_model(run);
+    set_threads(run);
+    int status = open_model(run);
     if (!status)
         status = open_data(run, training);
     if (!status && training)
@@ -353,12 +231,12 @@ static int open_common(struct zinf_run *run, bool training)
     if (status)
         return status;
     find_no_decay(run);
-    build_plans(run, training);
+    zinf_run_build_plans(run, training);
     status = check_consistency(run);
     if (!status)
-        status = take_memory(run, training);
+        status = zinf_run_take_memory(run, training);
     if (!status)
-        status = zinf_comm_agree(run->comm, zinf_zero_start(&run->zero));
+        status = agree_on(run->comm, zinf_zero_start(&run->zero, &run->host, &error), &error);
     if (rows < config->train.eval_micro_batch)
         rows = config->train.eval_micro_batch;
     run->inputs = zinf_alloc((size_t)(rows * config->data.sequence_length) * sizeof(int32_t));
@@ -404,14 +282,14 @@ void zinf_run_close(struct zinf_run *run)
     zinf_log_set_file(NULL);
     zinf_zero_close(&run->zero);
     zinf_step_release(&run->step);
-    zinf_pool_close(&run->pool);
+    zinf_pool_close(&run->device);
+    zinf_pool_close(&run->host);
     zinf_plan_release(&run->plan);
     zinf_plan_release(&run->evaluation_plan);
     zinf_batches_close(run->train);
     zinf_batches_close(run->eval);
     zinf_run_folder_close(run->folder);
     zinf_model_free(run->model);
-    zinf_rankmap_release(&run->rankmap);
     free(run->no_decay);
     free(run->inputs);
     free(run->targets);

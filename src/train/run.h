@@ -14,7 +14,6 @@
 #include "model/model.h"
 #include "text/batches.h"
 #include "topology/comm.h"
-#include "topology/rankmap.h"
 #include "train/activity.h"
 #include "train/config.h"
 #include "train/loss_scale.h"
@@ -33,11 +32,11 @@ struct zinf_run {
     const struct zinf_config *config; /* borrowed until close */
     struct zinf_comm *comm;
     int threads;
-    struct zinf_rankmap rankmap; /* which rank runs where */
     struct zinf_model *model;
     struct zinf_batches *train, *eval; /* NULL: not needed by this command */
     struct zinf_plan plan, evaluation_plan;
-    struct zinf_pool pool;
+    struct zinf_pool device, host; /* on a CPU rank both are RAM */
+    size_t pinned_bytes;           /* of host, locked in memory */
     struct zinf_zero zero;
     struct zinf_step step;
     struct zinf_schedule schedule;
@@ -75,6 +74,15 @@ int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens);
 
 /* Between the files of a run. */
 
+/** The plans of a training step (unless `training` is false) and of an evaluation batch. Local. */
+void zinf_run_build_plans(struct zinf_run *run, bool training);
+/**
+ * Count all memory on empty pools: the last layers whose activations fit into `budget` with everything else keep them, the others compute them
+ * again. Local. @return how many, or -1: it does not fit even without
+ */
+int zinf_run_choose_kept_layers(struct zinf_run *run, bool training, size_t budget);
+/** Work out, check and take all memory. Collective. @return 0 or ZINF_E_DOES_NOT_FIT with a table */
+int zinf_run_take_memory(struct zinf_run *run, bool training);
 /** Steps of an epoch at this batch size; an incomplete last batch is dropped. */
 int64_t zinf_run_steps_per_epoch(const struct zinf_run *run);
 /** Epochs done, a fraction. */

@@ -23,10 +23,21 @@ int zinf_optimizer_state_names(enum zinf_optimizer optimizer, double momentum, c
     return optimizer == ZINF_SGD && momentum == 0 ? 0 : 1;
 }
 
-/* The arrays of a snapshot with all they point to: paths and slices. */
+/* Where a slice of a saved array comes from when it is on NVMe. */
+struct origin {
+    int record;
+    int64_t offset; /* elements from the record's begin */
+};
+
+/* The arrays of a snapshot with all they point to: paths, slices, and origins of the slices that
+ * are on NVMe (else NULL). */
 struct arrays {
     struct zinf_array *items;
-    int count;
+    struct origin **origins;
+    int count, param_count;
+    struct zinf_zero *zero;
+    int record, part; /* what the last fetch left in the buffer; -1 = nothing */
+    const float *values;
 };
 
 static void arrays_release(struct arrays *arrays)
@@ -34,62 +45,100 @@ static void arrays_release(struct arrays *arrays)
     for (int i = 0; i < arrays->count; i++) {
         free((char *)arrays->items[i].path);
         free((struct zinf_slice *)arrays->items[i].slices);
+        free(arrays->origins[i]);
     }
     free(arrays->items);
+    free(arrays->origins);
 }
 
-/* Values of block `block` from element `at` on: kind 0 = master, 1, 2 = moments. */
-static float *values_at(const struct zinf_zero *zero, int block, int kind, int64_t at)
-{
-    const struct zinf_block_state *state = &zero->blocks[block];
-    return (kind == 0 ? state->master : state->moment[kind - 1]) + at -
-           zinf_zero_owned(zero, block).begin;
-}
-
-static void add_slices(const struct zinf_snapshot *snapshot, struct zinf_array *arrays, int kind,
-                       bool whole)
-{
-    const struct zinf_zero *zero = snapshot->zero;
-    const struct zinf_model *model = zero->options.model;
-    for (int b = 0; b < model->block_count; b++) {
-        struct zinf_range mine = whole ? zinf_zero_owned(zero, b) : zinf_zero_shard(zero, b);
-        for (int i = 0; i < model->blocks[b].piece_count; i++) {
-            const struct zinf_piece *piece = &model->blocks[b].pieces[i];
-            struct zinf_range part = zinf_range_intersect(
-                mine, (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
-            struct zinf_array *array = &arrays[piece->param];
-            if (part.begin == part.end)
-                continue;
-            struct zinf_slice *slices =
-                zinf_realloc((struct zinf_slice *)array->slices,
-                             (size_t)(array->slice_count + 1) * sizeof *slices);
-            slices[array->slice_count++] =
-                (struct zinf_slice){piece->param_offset + part.begin - piece->block_offset,
-                                    part.end - part.begin, values_at(zero, b, kind, part.begin)};
-            array->slices = slices;
-        }
-    }
-}
-
-/* whole: this rank's owned parts (load); else its share of one copy of everything (save). */
-static struct arrays make_arrays(const struct zinf_snapshot *snapshot, bool whole)
+/* All arrays of weights and optimizer state, without slices: kind 0 = master, then the moments. */
+static struct arrays make_arrays(const struct zinf_snapshot *snapshot)
 {
     const struct zinf_model *model = snapshot->zero->options.model;
-    struct arrays arrays = {.count = (1 + snapshot->moment_count) * model->param_count};
+    struct arrays arrays = {.count = (1 + snapshot->moment_count) * model->param_count,
+                            .param_count = model->param_count,
+                            .zero = snapshot->zero,
+                            .record = -1};
     arrays.items = zinf_alloc((size_t)arrays.count * sizeof *arrays.items);
-    for (int kind = 0; kind <= snapshot->moment_count; kind++) {
-        struct zinf_array *group = arrays.items + kind * model->param_count;
-        for (int i = 0; i < model->param_count; i++) {
-            const struct zinf_param *param = &model->params[i];
-            group[i].path = kind == 0 ? zinf_format("/model/%s", param->name)
-                                      : zinf_format("/optimizer/%s/%s",
-                                                    snapshot->moment_names[kind - 1], param->name);
-            group[i].dim_count = param->dim_count;
-            memcpy(group[i].shape, param->shape, sizeof param->shape);
-        }
-        add_slices(snapshot, group, kind, whole);
+    arrays.origins = zinf_alloc((size_t)arrays.count * sizeof *arrays.origins);
+    for (int i = 0; i < arrays.count; i++) {
+        const struct zinf_param *param = &model->params[i % model->param_count];
+        int kind = i / model->param_count;
+        arrays.items[i].path =
+            kind == 0
+                ? zinf_format("/model/%s", param->name)
+                : zinf_format("/optimizer/%s/%s", snapshot->moment_names[kind - 1], param->name);
+        arrays.items[i].dim_count = param->dim_count;
+        memcpy(arrays.items[i].shape, param->shape, sizeof param->shape);
     }
     return arrays;
+}
+
+static void add_slice(struct arrays *arrays, int array, struct zinf_slice slice,
+                      struct origin origin)
+{
+    struct zinf_array *item = &arrays->items[array];
+    size_t count = (size_t)item->slice_count + 1;
+    struct zinf_slice *slices =
+        zinf_realloc((struct zinf_slice *)item->slices, count * sizeof *slices);
+    arrays->origins[array] = zinf_realloc(arrays->origins[array], count * sizeof **arrays->origins);
+    slices[count - 1] = slice;
+    arrays->origins[array][count - 1] = origin;
+    item->slices = slices;
+    item->slice_count++;
+}
+
+/* The slices of one kind that lie in `part` of a block; values (may be NULL): of part.begin. */
+static void add_part(struct arrays *arrays, int kind, int block, struct zinf_range part,
+                     float *values, struct origin origin)
+{
+    const struct zinf_block *b = &arrays->zero->options.model->blocks[block];
+    for (int i = 0; i < b->piece_count; i++) {
+        const struct zinf_piece *piece = &b->pieces[i];
+        struct zinf_range run = zinf_range_intersect(
+            part, (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
+        struct zinf_slice slice = {piece->param_offset + run.begin - piece->block_offset,
+                                   run.end - run.begin,
+                                   values ? values + (run.begin - part.begin) : NULL};
+        struct origin from = {origin.record, origin.offset + run.begin - part.begin};
+        if (run.begin < run.end)
+            add_slice(arrays, kind * arrays->param_count + piece->param, slice, from);
+    }
+}
+
+/* This rank's share of one copy of everything: its shard of each block, in stretches of records
+ * where they are on NVMe. */
+static void add_shard(struct arrays *arrays, int kind, int block)
+{
+    const struct zinf_zero *zero = arrays->zero;
+    const struct zinf_block_state *state = &zero->blocks[block];
+    struct zinf_range shard = zinf_zero_shard(zero, block), owned = zinf_zero_owned(zero, block);
+    float *values = kind == 0 ? state->master : state->moment[kind - 1];
+    if (!zinf_zero_streams(&zero->options, kind)) {
+        add_part(arrays, kind, block, shard, values + (shard.begin - owned.begin),
+                 (struct origin){-1, 0});
+        return;
+    }
+    for (int r = 0; r < state->record_count; r++) {
+        int number = state->first_record + r;
+        int64_t begin = owned.begin + zero->records[number].begin;
+        struct zinf_range part = zinf_range_intersect(
+            shard, (struct zinf_range){begin, begin + zero->records[number].count});
+        add_part(arrays, kind, block, part, NULL, (struct origin){number, part.begin - begin});
+    }
+}
+
+/* A slice that is on NVMe: the record stays in the buffer while slices of it follow each other. */
+static const float *fetch_slice(void *context, int array, int slice)
+{
+    struct arrays *arrays = context;
+    const struct origin *origin = &arrays->origins[array][slice];
+    int part = array / arrays->param_count;
+    if (origin->record != arrays->record || part != arrays->part)
+        arrays->values = zinf_zero_read_part(arrays->zero, origin->record, part);
+    arrays->record = origin->record;
+    arrays->part = part;
+    return arrays->values + origin->offset;
 }
 
 static int attributes_of(const struct zinf_run_state *s, struct zinf_attribute *out)
@@ -118,8 +167,11 @@ int zinf_snapshot_save(const struct zinf_snapshot *snapshot, const struct zinf_r
 {
     const struct zinf_model *model = snapshot->zero->options.model;
     struct zinf_attribute attributes[RUN_ATTRIBUTES];
-    struct arrays arrays = make_arrays(snapshot, false);
+    struct arrays arrays = make_arrays(snapshot);
     char *target = zinf_format("/model/%s", model->params[model->blocks[0].pieces[0].param].name);
+    for (int kind = 0; kind <= snapshot->moment_count; kind++)
+        for (int block = 0; block < model->block_count; block++)
+            add_shard(&arrays, kind, block);
     struct zinf_hard_link tied = {"/model/lm_head.weight", target};
     const struct zinf_checkpoint checkpoint = {.arrays = arrays.items,
                                                .array_count = arrays.count,
@@ -128,7 +180,9 @@ int zinf_snapshot_save(const struct zinf_snapshot *snapshot, const struct zinf_r
                                                .attributes = attributes,
                                                .attribute_count = attributes_of(state, attributes),
                                                .texts = (struct zinf_text *)snapshot->texts,
-                                               .text_count = snapshot->text_count};
+                                               .text_count = snapshot->text_count,
+                                               .fetch = fetch_slice,
+                                               .fetch_context = &arrays};
     int status = zinf_checkpoint_save(snapshot->zero->options.comm, path, &checkpoint);
     free(target);
     arrays_release(&arrays);
@@ -194,13 +248,32 @@ static int check_arrays(const struct zinf_snapshot *snapshot,
     return ZINF_OK;
 }
 
+struct loader {
+    const struct zinf_snapshot *snapshot;
+    struct zinf_checkpoint_file *file;
+    struct zinf_error *error;
+};
+
+/* Collective: shards are equally long, so every rank visits equally many parts. */
+static int load_part(void *context, int block, struct zinf_range part, float *master,
+                     float *const moment[2])
+{
+    const struct loader *loader = context;
+    struct arrays arrays = make_arrays(loader->snapshot);
+    for (int kind = 0; kind <= loader->snapshot->moment_count; kind++)
+        add_part(&arrays, kind, block, part, kind == 0 ? master : moment[kind - 1],
+                 (struct origin){-1, 0});
+    int status = zinf_checkpoint_load(loader->file, arrays.items, arrays.count, loader->error);
+    arrays_release(&arrays);
+    return status;
+}
+
 int zinf_snapshot_load(const struct zinf_snapshot *snapshot, struct zinf_checkpoint_file *file,
                        struct zinf_error *error)
 {
-    struct arrays arrays = make_arrays(snapshot, true);
+    struct loader loader = {snapshot, file, error};
+    struct arrays arrays = make_arrays(snapshot);
     int status = check_arrays(snapshot, file, &arrays, error);
-    if (!status)
-        status = zinf_checkpoint_load(file, arrays.items, arrays.count, error);
     arrays_release(&arrays);
-    return status;
+    return status ? status : zinf_zero_visit(snapshot->zero, true, load_part, &loader);
 }

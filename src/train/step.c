@@ -18,7 +18,8 @@ struct walk {
     const struct zinf_plan *plan;
     struct zinf_step_result *result;
     double loss_sum, counted, comm_wait_s;
-    int64_t index; /* of the operation being carried out */
+    int64_t read_bytes, write_bytes; /* of NVMe, before the step */
+    int64_t index;                   /* of the operation being carried out */
     struct zinf_update update;
 };
 
@@ -148,7 +149,13 @@ static void head_forward(struct walk *walk, const struct zinf_plan_operation *op
 
 static void end_loss(struct walk *walk)
 {
+    const struct zinf_plan_operation *operation =
+        &walk->plan->operations[ZINF_LANE_COMPUTE][walk->index];
     int64_t counted;
+    /* The first records of the update come in while the backward pass computes. */
+    if (walk->input && !walk->input->trace &&
+        operation->micro == walk->step->options.micro_count - 1)
+        zinf_zero_prefetch_update(walk->step->options.zero);
     walk->loss_sum += zinf_loss_end(&walk->step->pass, &walk->step->loss, &counted);
     walk->counted += (double)counted;
 }
@@ -235,23 +242,42 @@ static void set_agreement(struct walk *walk)
         zero->agree[3 + i] = walk->input ? walk->input->signals[i] : 0;
 }
 
+enum {
+    REPORT_WAIT_COMM,
+    REPORT_WAIT_DATA,
+    REPORT_WAIT_NVME,
+    REPORT_RSS,
+    REPORT_PINNED,
+    REPORT_NVME_READ,
+    REPORT_NVME_WRITE
+};
+
 static void set_report(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
-    zero->report[0] = walk->comm_wait_s;
-    zero->report[1] = walk->input->waited_data_s;
-    zero->report[2] = (double)zinf_peak_rss_bytes();
-    zero->report[3] = walk->input->pinned_bytes;
+    zero->report[REPORT_WAIT_COMM] = walk->comm_wait_s;
+    zero->report[REPORT_WAIT_DATA] = walk->input->waited_data_s;
+    zero->report[REPORT_WAIT_NVME] = zero->update_ring.waited_s;
+    zero->report[REPORT_RSS] = (double)zinf_peak_rss_bytes();
+    zero->report[REPORT_PINNED] = walk->input->pinned_bytes;
+    zero->report[REPORT_NVME_READ] =
+        (double)(zero->update_ring.read_bytes + zero->fetch_ring.read_bytes - walk->read_bytes);
+    zero->report[REPORT_NVME_WRITE] = (double)(zero->update_ring.write_bytes - walk->write_bytes);
 }
 
 static void read_report(struct walk *walk)
 {
     const struct zinf_zero *zero = walk->step->options.zero;
-    double *const most[4] = {&walk->result->wait_comm_s, &walk->result->wait_data_s,
-                             &walk->result->rss_bytes, &walk->result->pinned_bytes};
-    for (int rank = 0; rank < zero->ranks; rank++)
-        for (int i = 0; i < 4; i++)
-            *most[i] = fmax(*most[i], zero->report_all[rank * ZINF_REPORT_COUNT + i]);
+    struct zinf_step_result *result = walk->result;
+    double *const most[] = {&result->wait_comm_s, &result->wait_data_s, &result->wait_nvme_s,
+                            &result->rss_bytes, &result->pinned_bytes};
+    for (int rank = 0; rank < zero->ranks; rank++) {
+        const double *theirs = zero->report_all + rank * ZINF_REPORT_COUNT;
+        for (int i = 0; i <= REPORT_PINNED; i++)
+            *most[i] = fmax(*most[i], theirs[i]);
+        result->nvme_read_bytes += theirs[REPORT_NVME_READ];
+        result->nvme_write_bytes += theirs[REPORT_NVME_WRITE];
+    }
 }
 
 /* Trace: the parameter of a block whose values at `data` are not finite, or -1. */
@@ -401,6 +427,8 @@ static void walk_plan(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
     struct zinf_activities *activities = walk->step->options.activities;
+    walk->read_bytes = zero->update_ring.read_bytes + zero->fetch_ring.read_bytes;
+    walk->write_bytes = zero->update_ring.write_bytes;
     zinf_zero_begin(zero, walk->plan);
     for (walk->index = 0; walk->index < walk->plan->count[ZINF_LANE_COMPUTE]; walk->index++) {
         const struct zinf_plan_operation *operation =

@@ -74,7 +74,8 @@ struct zinf_step_result {
     double grad_norm;  /* before clipping, loss scale removed */
     bool skipped;      /* loss or norm not finite: nothing was updated */
     double signals[4]; /* maximum over ranks */
-    double wait_comm_s, wait_data_s, rss_bytes, pinned_bytes; /* maximum over ranks */
+    double wait_comm_s, wait_data_s, wait_nvme_s, rss_bytes, pinned_bytes; /* maximum over ranks */
+    double nvme_read_bytes, nvme_write_bytes; /* sum over ranks */
     int64_t comm_bytes; /* this rank's, counted by the communicator */
     struct zinf_nonfinite nonfinite; /* trace only */
 };

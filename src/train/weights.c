@@ -11,26 +11,35 @@
 /* Called for each run of one parameter's elements that this rank owns. */
 typedef int (*run_fn)(void *context, int param, int64_t param_offset, int64_t count, float *values);
 
+struct runs {
+    const struct zinf_model *model;
+    run_fn visit;
+    void *context;
+};
+
+static int runs_of_part(void *context, int block, struct zinf_range part, float *master,
+                        float *const moment[2])
+{
+    const struct runs *runs = context;
+    const struct zinf_block *b = &runs->model->blocks[block];
+    int status = ZINF_OK;
+    (void)moment;
+    for (int i = 0; i < b->piece_count && !status; i++) {
+        const struct zinf_piece *piece = &b->pieces[i];
+        struct zinf_range run = zinf_range_intersect(
+            part, (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
+        if (run.begin < run.end)
+            status = runs->visit(runs->context, piece->param,
+                                 piece->param_offset + run.begin - piece->block_offset,
+                                 run.end - run.begin, master + (run.begin - part.begin));
+    }
+    return status;
+}
+
 static int for_each_run(struct zinf_zero *zero, run_fn visit, void *context)
 {
-    const struct zinf_model *model = zero->options.model;
-    for (int b = 0; b < model->block_count; b++) {
-        struct zinf_range owned = zinf_zero_owned(zero, b);
-        for (int i = 0; i < model->blocks[b].piece_count; i++) {
-            const struct zinf_piece *piece = &model->blocks[b].pieces[i];
-            struct zinf_range part = zinf_range_intersect(
-                owned,
-                (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
-            if (part.begin == part.end)
-                continue;
-            int status =
-                visit(context, piece->param, piece->param_offset + part.begin - piece->block_offset,
-                      part.end - part.begin, zero->blocks[b].master + (part.begin - owned.begin));
-            if (status)
-                return status;
-        }
-    }
-    return ZINF_OK;
+    struct runs runs = {zero->options.model, visit, context};
+    return zinf_zero_visit(zero, true, runs_of_part, &runs);
 }
 
 struct random_source {
@@ -132,18 +141,23 @@ int zinf_weights_load(struct zinf_zero *zero, const char *folder, struct zinf_er
     return zinf_comm_agree(zero->options.comm, status);
 }
 
+static int round_part(void *context, int block, struct zinf_range part, float *master,
+                      float *const moment[2])
+{
+    const enum zinf_dtype *dtype = context;
+    (void)block;
+    (void)moment;
+    for (int64_t i = 0; i < part.end - part.begin; i++) {
+        uint16_t low;
+        zinf_dtype_convert(&low, *dtype, &master[i], ZINF_FP32, 1);
+        zinf_dtype_convert(&master[i], ZINF_FP32, &low, *dtype, 1);
+    }
+    return ZINF_OK;
+}
+
 void zinf_weights_round(struct zinf_zero *zero)
 {
     enum zinf_dtype dtype = zero->options.dtype;
-    if (dtype == ZINF_FP32)
-        return;
-    for (int b = 0; b < zero->options.model->block_count; b++) {
-        struct zinf_range owned = zinf_zero_owned(zero, b);
-        float *master = zero->blocks[b].master;
-        for (int64_t i = 0; i < owned.end - owned.begin; i++) {
-            uint16_t low;
-            zinf_dtype_convert(&low, dtype, &master[i], ZINF_FP32, 1);
-            zinf_dtype_convert(&master[i], ZINF_FP32, &low, dtype, 1);
-        }
-    }
+    if (dtype != ZINF_FP32)
+        zinf_zero_visit(zero, true, round_part, &dtype);
 }

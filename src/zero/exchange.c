@@ -31,7 +31,10 @@ static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operati
     size_t bytes =
         (size_t)shard_count(zero, operation->block) * zinf_dtype_bytes(zero->options.dtype);
     char *window = zero->windows[operation->window];
-    memcpy(window + (size_t)zero->rank * bytes, zero->blocks[operation->block].weights, bytes);
+    if (zero->blocks[operation->block].weights)
+        memcpy(window + (size_t)zero->rank * bytes, zero->blocks[operation->block].weights, bytes);
+    else
+        zinf_zero_fetch_shard(zero, operation->block, window + (size_t)zero->rank * bytes);
     all_gather(zero, window, bytes);
 }
 
@@ -132,8 +135,11 @@ static void describe(void *context, enum zinf_lane lane, int64_t index, char *ou
     zinf_plan_describe(zero->plan, lane, index, out, out_bytes);
 }
 
-int zinf_zero_start(struct zinf_zero *zero)
+int zinf_zero_start(struct zinf_zero *zero, const struct zinf_pool *host, struct zinf_error *error)
 {
+    int status = zinf_zero_open_records(zero, host, error);
+    if (status)
+        return status;
     return zinf_lanes_new(&zero->lanes, zero->options.comm, zero->options.watchdog_s, describe,
                           zero);
 }
@@ -143,6 +149,7 @@ void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan)
     zero->plan = plan;
     for (int i = 0; i < zero->options.model->block_count; i++)
         zero->blocks[i].square_sum = 0;
+    zinf_zero_begin_fetches(zero, plan);
     zinf_lanes_begin(zero->lanes, plan->count[ZINF_LANE_COMM], carry_out, zero);
 }
 
@@ -159,5 +166,13 @@ void zinf_zero_done(struct zinf_zero *zero)
 
 double zinf_zero_end(struct zinf_zero *zero)
 {
-    return zinf_lanes_end(zero->lanes);
+    double waited = zinf_lanes_end(zero->lanes);
+    zero->wait_update_s = 0;
+    if (zero->swap) {
+        /* The next step's first fetches read what this step's last updates write. */
+        if (zero->options.offload.parameters == ZINF_TIER_NVME)
+            zinf_ring_drain(&zero->update_ring);
+        zero->wait_update_s = zero->update_ring.waited_s;
+    }
+    return waited;
 }

@@ -3,7 +3,7 @@
  */
 #include "zero/zero.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 const void *zinf_zero_weights(const struct zinf_zero *zero,
                               const struct zinf_plan_operation *operation)
@@ -35,55 +35,153 @@ static int64_t owned_offset(const struct zinf_zero *zero, int block, bool sharde
     return sharded ? 0 : zinf_zero_owned(zero, block).begin;
 }
 
-/* The 16-bit copy of the owned part, NULL in fp32. */
-static char *low_weights(const struct zinf_zero *zero, int block)
+/* A stretch of a block's owned part with all that belongs to it: in memory, or in the ring's
+ * buffer. */
+struct stretch {
+    int64_t begin, count; /* elements of the owned part */
+    float *master, *moment[2];
+    void *low; /* 16-bit weights; NULL in fp32 */
+};
+
+static float *advance(float *values, int64_t elements)
+{
+    return values ? values + elements : NULL;
+}
+
+/* buffer: of the update ring; NULL when nothing of the block is on NVMe. */
+static struct stretch stretch_of(const struct zinf_zero *zero, int block, int64_t begin,
+                                 int64_t count, char *buffer)
 {
     const struct zinf_zero_options *o = &zero->options;
-    if (o->dtype == ZINF_FP32)
-        return NULL;
-    return (char *)zero->blocks[block].weights +
-           (size_t)owned_offset(zero, block, o->sharding.parameters) * zinf_dtype_bytes(o->dtype);
+    const struct zinf_block_state *state = &zero->blocks[block];
+    const size_t *offset = zero->update_ring.options.part_offset;
+    struct stretch s = {.begin = begin, .count = count};
+    s.master = zinf_zero_streams(o, ZINF_PART_MASTER) ? (float *)(buffer + offset[ZINF_PART_MASTER])
+                                                      : advance(state->master, begin);
+    for (int m = 0; m < 2; m++)
+        s.moment[m] = zinf_zero_streams(o, ZINF_PART_MOMENT1 + m)
+                          ? (float *)(buffer + offset[ZINF_PART_MOMENT1 + m])
+                          : advance(state->moment[m], begin);
+    if (zinf_zero_streams(o, ZINF_PART_LOW))
+        s.low = buffer + offset[ZINF_PART_LOW];
+    else if (o->dtype != ZINF_FP32)
+        s.low = (char *)state->weights +
+                (size_t)(owned_offset(zero, block, o->sharding.parameters) + begin) *
+                    zinf_dtype_bytes(o->dtype);
+    return s;
+}
+
+static void update_run(struct zinf_zero *zero, int block, const struct stretch *s,
+                       const struct zinf_update_run *run, const struct zinf_update *update)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_update options = *update;
+    struct zinf_range part =
+        zinf_range_intersect((struct zinf_range){s->begin, s->begin + s->count},
+                             (struct zinf_range){run->begin, run->begin + run->count});
+    int64_t at = part.begin - s->begin;
+    if (part.begin == part.end)
+        return;
+    float *const moment[2] = {advance(s->moment[0], at), advance(s->moment[1], at)};
+    const char *gradient = (const char *)zero->blocks[block].accumulator +
+                           (size_t)(owned_offset(zero, block, o->sharding.gradients) + part.begin) *
+                               zinf_dtype_bytes(o->accumulation_dtype);
+    char *low = s->low ? (char *)s->low + (size_t)at * zinf_dtype_bytes(o->dtype) : NULL;
+    if (!run->decay)
+        options.weight_decay = 0;
+    o->ops->update(&options, part.end - part.begin, s->master + at, moment, gradient,
+                   o->accumulation_dtype, low, o->dtype);
 }
 
 void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_update *update)
 {
-    const struct zinf_zero_options *o = &zero->options;
-    struct zinf_block_state *state = &zero->blocks[block];
-    size_t gradient_bytes = zinf_dtype_bytes(o->accumulation_dtype);
-    const char *gradient =
-        (const char *)state->accumulator +
-        (size_t)owned_offset(zero, block, o->sharding.gradients) * gradient_bytes;
-    char *low = low_weights(zero, block);
-    for (int i = 0; i < state->run_count; i++) {
-        const struct zinf_update_run *run = &state->runs[i];
-        struct zinf_update options = *update;
-        float *moment[2];
-        for (int m = 0; m < 2; m++)
-            moment[m] = state->moment[m] ? state->moment[m] + run->begin : NULL;
-        if (!run->decay)
-            options.weight_decay = 0;
-        o->ops->update(&options, run->count, state->master + run->begin, moment,
-                       gradient + (size_t)run->begin * gradient_bytes, o->accumulation_dtype,
-                       low ? low + (size_t)run->begin * zinf_dtype_bytes(o->dtype) : NULL,
-                       o->dtype);
+    const struct zinf_block_state *state = &zero->blocks[block];
+    struct zinf_range owned = zinf_zero_owned(zero, block);
+    int stretches = zero->swap ? state->record_count : 1;
+    for (int r = 0; r < stretches; r++) {
+        const struct zinf_record *record = &zero->records[state->first_record + r];
+        char *buffer = zero->swap ? zinf_ring_next(&zero->update_ring) : NULL;
+        struct stretch s = zero->swap
+                               ? stretch_of(zero, block, record->begin, record->count, buffer)
+                               : stretch_of(zero, block, 0, owned.end - owned.begin, NULL);
+        for (int i = 0; i < state->run_count; i++)
+            update_run(zero, block, &s, &state->runs[i], update);
+        if (zero->swap)
+            zinf_ring_release(&zero->update_ring);
     }
+}
+
+void zinf_zero_prefetch_update(struct zinf_zero *zero)
+{
+    if (zero->swap)
+        zinf_ring_begin(&zero->update_ring, zero->update_items, NULL, zero->record_count);
+}
+
+static int visit_stretch(struct zinf_zero *zero, int block, const struct stretch *s, bool write,
+                         zinf_part_fn visit, void *context)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    int64_t begin = zinf_zero_owned(zero, block).begin + s->begin;
+    int status =
+        visit(context, block, (struct zinf_range){begin, begin + s->count}, s->master, s->moment);
+    if (write && s->low)
+        o->ops->cast(s->low, o->dtype, s->master, ZINF_FP32, s->count);
+    return status;
+}
+
+int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context)
+{
+    size_t items = (size_t)zero->record_count * sizeof *zero->update_items;
+    struct zinf_ring_item *list = zinf_alloc(items);
+    int status = ZINF_OK;
+    for (int r = 0; r < zero->record_count; r++) {
+        list[r] = zero->update_items[r];
+        for (int part = 0; part < ZINF_RING_PARTS; part++)
+            list[r].write[part] = list[r].write[part] && write;
+    }
+    if (zero->swap)
+        zinf_ring_begin(&zero->update_ring, list, NULL, zero->record_count);
+    for (int b = 0; b < zero->options.model->block_count && !status && !zero->swap; b++) {
+        struct zinf_range owned = zinf_zero_owned(zero, b);
+        struct stretch s = stretch_of(zero, b, 0, owned.end - owned.begin, NULL);
+        status = visit_stretch(zero, b, &s, write, visit, context);
+    }
+    for (int r = 0; r < zero->record_count && !status && zero->swap; r++) {
+        const struct zinf_record *record = &zero->records[r];
+        struct stretch s = stretch_of(zero, record->block, record->begin, record->count,
+                                      zinf_ring_next(&zero->update_ring));
+        status = visit_stretch(zero, record->block, &s, write, visit, context);
+        zinf_ring_release(&zero->update_ring);
+    }
+    if (zero->swap)
+        zinf_ring_drain(&zero->update_ring);
+    free(list);
+    return status;
 }
 
 void zinf_zero_publish(struct zinf_zero *zero)
 {
     const struct zinf_zero_options *o = &zero->options;
+    if (!o->sharding.optimizer || o->sharding.parameters)
+        return;
     for (int i = 0; i < o->model->block_count; i++) {
         struct zinf_range owned = zinf_zero_owned(zero, i);
         struct zinf_comm_request request = {0};
-        char *low = low_weights(zero, i);
-        if (low)
-            o->ops->cast(low, o->dtype, zero->blocks[i].master, ZINF_FP32, owned.end - owned.begin);
-        if (!o->sharding.optimizer || o->sharding.parameters)
-            continue;
         o->comm->ops->all_gather(o->comm, zero->blocks[i].weights,
                                  (size_t)(owned.end - owned.begin) * zinf_dtype_bytes(o->dtype),
                                  &request);
         while (!o->comm->ops->test(o->comm, &request))
             ;
     }
+}
+
+const float *zinf_zero_read_part(struct zinf_zero *zero, int record, int part)
+{
+    struct zinf_swap_transfer transfer;
+    char *buffer = zero->update_ring.options.memory;
+    zinf_ring_drain(&zero->update_ring);
+    zinf_swap_read(zero->swap, &zero->update_aio, &transfer,
+                   zero->update_items[record].extent[part], buffer);
+    zinf_swap_wait(zero->swap, &zero->update_aio, &transfer);
+    return (const float *)buffer;
 }

@@ -51,31 +51,53 @@ static void find_runs(struct zinf_zero *zero, int block)
     }
 }
 
-static void lay_out_block(struct zinf_zero *zero, int block, struct zinf_pool *pool)
+/* Memory of a tier; what is on NVMe takes none here. */
+static void *take(enum zinf_tier tier, struct zinf_pool *device, struct zinf_pool *host,
+                  size_t bytes)
+{
+    if (tier == ZINF_TIER_NVME)
+        return NULL;
+    return zinf_pool_take(tier == ZINF_TIER_HOST ? host : device, bytes);
+}
+
+/* Master and moments of the owned part; what streams is counted where its records are cut. */
+static void lay_out_optimizer(struct zinf_zero *zero, int block, struct zinf_pool *device,
+                              struct zinf_pool *host)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_block_state *state = &zero->blocks[block];
+    struct zinf_range owned = zinf_zero_owned(zero, block);
+    size_t bytes = (size_t)(owned.end - owned.begin) * sizeof(float);
+    int arrays = (o->training ? o->moment_count : 0) + (o->dtype != ZINF_FP32);
+    if (o->offload.optimizer != ZINF_TIER_NVME)
+        zero->bytes.optimizer += (size_t)arrays * bytes;
+    for (int i = 0; o->training && i < o->moment_count; i++)
+        state->moment[i] = take(o->offload.optimizer, device, host, bytes);
+    if (o->dtype != ZINF_FP32)
+        state->master = take(o->offload.optimizer, device, host, bytes);
+    else if (state->weights)
+        state->master = (float *)state->weights + (o->sharding.parameters ? 0 : owned.begin);
+}
+
+static void lay_out_block(struct zinf_zero *zero, int block, struct zinf_pool *device,
+                          struct zinf_pool *host)
 {
     const struct zinf_zero_options *o = &zero->options;
     struct zinf_block_state *state = &zero->blocks[block];
     int64_t shard = shard_count(zero, block), padded = shard * zero->ranks;
-    struct zinf_range owned = zinf_zero_owned(zero, block);
-    size_t owned_bytes = (size_t)(owned.end - owned.begin) * sizeof(float);
     size_t weights = (size_t)(o->sharding.parameters ? shard : padded) * zinf_dtype_bytes(o->dtype);
     size_t gradients =
         (size_t)(o->sharding.gradients ? shard : padded) * zinf_dtype_bytes(o->accumulation_dtype);
-    zero->bytes.weights += weights;
-    state->weights = zinf_pool_take(pool, weights);
+    state->weights = take(o->offload.parameters, device, host, weights);
+    if (o->offload.parameters != ZINF_TIER_NVME)
+        zero->bytes.weights += weights;
     if (o->training) {
+        enum zinf_tier tier =
+            o->offload.optimizer == ZINF_TIER_DEVICE ? ZINF_TIER_DEVICE : ZINF_TIER_HOST;
         zero->bytes.gradients += gradients;
-        state->accumulator = zinf_pool_take(pool, gradients);
-        zero->bytes.optimizer += (size_t)o->moment_count * owned_bytes;
-        for (int i = 0; i < o->moment_count; i++)
-            state->moment[i] = zinf_pool_take(pool, owned_bytes);
+        state->accumulator = take(tier, device, host, gradients);
     }
-    if (o->dtype != ZINF_FP32) {
-        zero->bytes.optimizer += owned_bytes;
-        state->master = zinf_pool_take(pool, owned_bytes);
-    } else if (state->weights) {
-        state->master = (float *)state->weights + (o->sharding.parameters ? 0 : owned.begin);
-    }
+    lay_out_optimizer(zero, block, device, host);
 }
 
 static void lay_out_windows(struct zinf_zero *zero, const struct zinf_plan *plan,
@@ -103,7 +125,8 @@ static void lay_out_windows(struct zinf_zero *zero, const struct zinf_plan *plan
 }
 
 void zinf_zero_layout(struct zinf_zero *zero, const struct zinf_zero_options *options,
-                      const struct zinf_plan *plan, struct zinf_pool *pool)
+                      const struct zinf_plan *plan, struct zinf_pool *device,
+                      struct zinf_pool *host)
 {
     zero->options = *options;
     zero->rank = options->comm->rank;
@@ -118,13 +141,15 @@ void zinf_zero_layout(struct zinf_zero *zero, const struct zinf_zero_options *op
             find_runs(zero, i);
     }
     for (int i = 0; i < options->model->block_count; i++)
-        lay_out_block(zero, i, pool);
-    lay_out_windows(zero, plan, pool);
+        lay_out_block(zero, i, device, host);
+    lay_out_windows(zero, plan, device);
+    zinf_zero_layout_records(zero, host);
 }
 
 void zinf_zero_close(struct zinf_zero *zero)
 {
     zinf_lanes_free(zero->lanes);
+    zinf_zero_close_records(zero);
     for (int i = 0; zero->blocks && i < zero->options.model->block_count; i++)
         free(zero->blocks[i].runs);
     free(zero->blocks);

@@ -9,6 +9,9 @@
  *   stage 2       n                 n / p each               n / p
  *   stage 3       n / p             n / p each               n / p
  * In fp32 the weights are their own master. Source: ZeRO, arXiv:1910.02054, section 5.
+ *
+ * Each of them stands on a tier. What is on NVMe is cut into records of at most `record_elements` elements of one block's owned part, and
+ * passes through rings of buffers (ring.h); accumulators stay in memory. On a CPU rank device and host are both RAM and used in place.
  */
 #ifndef ZINF_ZERO_ZERO_H
 #define ZINF_ZERO_ZERO_H
@@ -24,6 +27,7 @@
 #include "topology/comm.h"
 #include "zero/lanes.h"
 #include "zero/plan.h"
+#include "zero/ring.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -35,14 +39,38 @@ struct zinf_update_run {
     bool decay;           /* weight decay falls on it */
 };
 
+enum zinf_tier { ZINF_TIER_DEVICE, ZINF_TIER_HOST, ZINF_TIER_NVME };
+
+/* The parts of a record. */
+enum { ZINF_PART_MASTER, ZINF_PART_MOMENT1, ZINF_PART_MOMENT2, ZINF_PART_LOW };
+
+/** A run of a block's owned part whose bytes, where they are on NVMe, travel together. */
+struct zinf_record {
+    int block;
+    int64_t begin, count; /* elements of the owned part */
+};
+
 struct zinf_block_state {
-    void *weights;      /* dtype: the whole block, or this rank's shard when parameters are sharded */
-    float *master;      /* fp32, owned part; in fp32 it points into `weights` */
-    float *moment[2];   /* fp32, owned part; NULL where the optimizer has none */
+    void *weights;      /* dtype: the whole block, or this rank's shard when parameters are sharded; NULL: on NVMe */
+    float *master;      /* fp32, owned part; in fp32 it points into `weights`; NULL: on NVMe */
+    float *moment[2];   /* fp32, owned part; NULL where the optimizer has none, or on NVMe */
     void *accumulator;  /* accumulation dtype: the whole block, or the shard when gradients are sharded */
     double square_sum;  /* of this rank's shard of the reduced gradient */
     struct zinf_update_run *runs;
     int run_count;
+    int first_record, record_count; /* 0 records: nothing of this block is on NVMe */
+};
+
+/** Where states stand. A zeroed one keeps everything on the device. */
+struct zinf_offload {
+    enum zinf_tier optimizer, parameters; /* parameters other than DEVICE need sharded parameters */
+    const char *optimizer_path, *parameter_path; /* folders of the NVMe tier */
+    int optimizer_buffers, parameter_buffers;    /* records in each ring */
+    int64_t record_elements;                     /* largest record */
+    bool checksums;
+    int queue_depth, io_threads;
+    size_t io_block_bytes;
+    const char *engine;                          /* NULL = the best that works */
 };
 
 struct zinf_zero_options {
@@ -53,13 +81,15 @@ struct zinf_zero_options {
     enum zinf_dtype dtype, accumulation_dtype, wire_dtype;
     bool training;                  /* false: weights only, no gradients and no moments */
     int moment_count;               /* fp32 states per element that the optimizer keeps */
+    struct zinf_offload offload;
     const bool *no_decay;           /* (param_count) parameters that weight decay leaves alone; NULL = none */
     double watchdog_s;
 };
 
 /** Bytes of this rank by purpose; their sum is what the pool holds. */
 struct zinf_zero_bytes {
-    size_t weights, optimizer, gradients, windows, communication;
+    size_t weights, optimizer, gradients, windows, communication, rings;
+    size_t nvme; /* in the swap files, padding included */
 };
 
 struct zinf_zero {
@@ -74,16 +104,27 @@ struct zinf_zero {
     double agree[ZINF_AGREE_COUNT], report[ZINF_REPORT_COUNT]; /* this rank's, set before the operation runs */
     double *agree_all, *report_all; /* (ranks, COUNT) afterwards */
     int rank, ranks;
+    struct zinf_record *records;    /* of all blocks, in order */
+    int record_count;
+    struct zinf_ring_item *update_items, *fetch_items; /* (record_count) */
+    struct zinf_ring update_ring, fetch_ring; /* of the compute lane; of the mover */
+    struct zinf_aio update_aio, fetch_aio;
+    struct zinf_swap *swap;         /* NULL: nothing on NVMe */
+    int *fetch_sequence;            /* records in the order of the plan's gathers */
+    int64_t fetch_length;
+    double wait_update_s;           /* the compute lane's waits for the drive in this step */
 };
 
 /**
- * Take memory for everything above from `pool`; on a counting pool only the sizes are worked out. `plan` gives the number and size of windows.
- * The first call opens `zero` (zeroed storage of the caller); call again with the opened pool.
+ * Take memory for everything above from the pools; on counting pools only the sizes are worked out. `plan` gives the number and size of windows.
+ * The first call opens `zero` (zeroed storage of the caller); call again with the opened pools.
  */
 void zinf_zero_layout(struct zinf_zero *zero, const struct zinf_zero_options *options,
-                      const struct zinf_plan *plan, struct zinf_pool *pool);
-/** Start the mover. Local. @return 0 or ZINF_E_RUNTIME */
-int zinf_zero_start(struct zinf_zero *zero);
+                      const struct zinf_plan *plan, struct zinf_pool *device,
+                      struct zinf_pool *host);
+/** Open the NVMe tier if one is used (host is the pool that I/O may register), and start the mover. Local. */
+int zinf_zero_start(struct zinf_zero *zero, const struct zinf_pool *host,
+                    struct zinf_error *error);
 void zinf_zero_close(struct zinf_zero *zero);
 
 /** The part of a block whose master weights and moments this rank keeps, in elements of the block, padding included. */
@@ -109,8 +150,40 @@ void *zinf_zero_gradient(const struct zinf_zero *zero, const struct zinf_plan_op
 void zinf_zero_accumulate(struct zinf_zero *zero, const struct zinf_plan_operation *operation);
 /** ZINF_PLAN_UPDATE: the owned part of a block. weight_decay of `update` is left out on runs without decay. */
 void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_update *update);
-/** Make the 16-bit weights from the master (owned part), then known to all ranks if they are resident: after load or init. Collective. */
+/** Begin to read the first records of the update, so that they are there when the norm is known. Nothing without NVMe. */
+void zinf_zero_prefetch_update(struct zinf_zero *zero);
+/** Make the new weights known to all ranks if they are resident: after load or init. Collective. */
 void zinf_zero_publish(struct zinf_zero *zero);
+
+/** A part of a block's owned elements, readable and writable during the call; moments NULL where the optimizer has none. */
+typedef int (*zinf_part_fn)(void *context, int block, struct zinf_range part, float *master,
+                            float *const moment[2]);
+/**
+ * Visit everything this rank owns, block by block; what is on NVMe passes through the ring and goes back if `write`. In 16 bits the weights
+ * are then made from the master. Not during a step. @return 0 or what `visit` returned first
+ */
+int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context);
+
+/** Bytes this rank reads from and writes to NVMe in a step of `plan`, padding included. Local. */
+void zinf_zero_nvme_traffic(const struct zinf_zero *zero, const struct zinf_plan *plan,
+                            int64_t *read_bytes, int64_t *write_bytes);
+
+/** One part of a record as it stands on NVMe, in a buffer that the next call takes again. Not during a step. */
+const float *zinf_zero_read_part(struct zinf_zero *zero, int record, int part);
+
+/* Between the files of this folder. */
+
+/** Is this part of a record on NVMe? */
+bool zinf_zero_streams(const struct zinf_zero_options *options, int part);
+/** Cut blocks into records and size the rings; with open pools their memory. Part of zinf_zero_layout(). */
+void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host);
+int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
+                           struct zinf_error *error);
+void zinf_zero_close_records(struct zinf_zero *zero);
+/** Read this rank's shard of a block into `to` (dtype) through the fetch ring. By the mover, in plan order. */
+void zinf_zero_fetch_shard(struct zinf_zero *zero, int block, void *to);
+/** Begin the fetches of a plan. */
+void zinf_zero_begin_fetches(struct zinf_zero *zero, const struct zinf_plan *plan);
 
 #ifdef __cplusplus
 }

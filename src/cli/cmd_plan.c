@@ -1,0 +1,259 @@
+/*
+ * `zinf plan`: what a step of a ds.json does, what it needs and moves, on machines that need not be
+ * there.
+ */
+#include "cli/command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/words.h"
+#include "topology/machine.h"
+#include "train/estimate.h"
+
+/* What a rank may use. */
+struct budget {
+    int64_t ranks, ranks_per_node;
+    int64_t device, host,
+        nvme; /* bytes; device 0 = a CPU rank, both in host; nvme 0 = not limited */
+    const char *source;
+};
+
+static int size_option(const struct zinf_context *context, const char *name, int64_t *bytes,
+                       struct zinf_error *error)
+{
+    const char *text = zinf_options_value(context->options, name, NULL);
+    if (text && zinf_size_parse(text, bytes))
+        return zinf_error_set(error, ZINF_E_USAGE, "%s %s: right is a size such as 80GB or 512GiB",
+                              name, text);
+    return ZINF_OK;
+}
+
+static int read_budget(const struct zinf_context *context, struct budget *budget,
+                       struct zinf_error *error)
+{
+    struct zinf_machine machine;
+    int64_t node = -1;
+    *budget = (struct budget){.ranks = context->ranks};
+    int status = zinf_options_integer(context->options, "--ranks", 1, &budget->ranks, error);
+    budget->ranks_per_node = budget->ranks;
+    if (!status)
+        status = zinf_options_integer(context->options, "--ranks-per-node", 1,
+                                      &budget->ranks_per_node, error);
+    if (!status)
+        status = size_option(context, "--gpu-memory", &budget->device, error);
+    if (!status)
+        status = size_option(context, "--host-memory", &node, error);
+    if (!status)
+        status = size_option(context, "--nvme", &budget->nvme, error);
+    if (status)
+        return status;
+    budget->source = "--host-memory";
+    if (node < 0) {
+        zinf_machine_read(&machine, "");
+        node = (int64_t)(0.9 * (double)machine.memory_available);
+        budget->source = "0.9 x memory available on this machine";
+    }
+    budget->host = node / budget->ranks_per_node;
+    budget->nvme /= budget->ranks_per_node;
+    return ZINF_OK;
+}
+
+static int estimate(const struct zinf_config *config, const struct budget *budget,
+                    struct zinf_estimate *out, struct zinf_error *error)
+{
+    int status = zinf_estimate(out, config, (int)budget->ranks,
+                               (size_t)(budget->device ? budget->device : budget->host),
+                               (size_t)(budget->device ? budget->host : 0), error);
+    if (!status && budget->nvme && out->bytes.nvme > (size_t)budget->nvme)
+        status = ZINF_E_DOES_NOT_FIT;
+    return status;
+}
+
+static void print_row(const char *name, size_t bytes, const char *note)
+{
+    printf("  %-15s %12.1f MiB  %s\n", name, (double)bytes / (1024.0 * 1024.0), note);
+}
+
+static void print_estimate(const struct zinf_config *config, const struct budget *budget,
+                           const struct zinf_estimate *e)
+{
+    static const char *const tiers[] = {"device", "host", "nvme"};
+    const double mib = 1024.0 * 1024.0;
+    char kept[64];
+    snprintf(kept, sizeof kept, "%d of %d layers keep theirs", e->kept_layers, e->layers);
+    printf("%.2f M parameters, %lld ranks (%lld a node), ZeRO stage %d, %s\n"
+           "batch %lld = %lld micro-batch x %lld accumulation x %lld ranks, %lld tokens a step\n\n",
+           (double)e->parameters / 1e6, (long long)budget->ranks, (long long)budget->ranks_per_node,
+           config->zero.stage, zinf_dtype_name(config->precision.dtype),
+           (long long)config->batch.global, (long long)config->batch.micro,
+           (long long)config->batch.accumulation, (long long)budget->ranks,
+           (long long)(config->batch.global * config->data.sequence_length));
+    printf("memory of a rank\n");
+    print_row("weights", e->bytes.weights, tiers[config->offload.parameters]);
+    print_row("gradients", e->bytes.gradients,
+              config->offload.optimizer == ZINF_CONFIG_DEVICE_NONE ? "device" : "host");
+    print_row("optimizer", e->bytes.optimizer, tiers[config->offload.optimizer]);
+    print_row("windows", e->bytes.windows, "device");
+    print_row("communication", e->bytes.communication, "device");
+    print_row("activations", e->activation_bytes, kept);
+    print_row("rings", e->bytes.rings, "host");
+    print_row("device in all", e->device_bytes, "");
+    print_row("host in all", e->host_bytes, "");
+    print_row("nvme", e->bytes.nvme, "in records, padding included");
+    printf("\na step, for each rank\n");
+    printf("  %-15s %12.1f MiB  sent in %lld operations, %lld windows, checksum %016llx\n",
+           "network", (double)e->comm_bytes / mib, (long long)e->operations, (long long)e->windows,
+           (unsigned long long)e->checksum);
+    printf("  %-15s %12.1f MiB  in %lld records\n", "nvme read", (double)e->nvme_read_bytes / mib,
+           (long long)e->records);
+    printf("  %-15s %12.1f MiB\n", "nvme written", (double)e->nvme_write_bytes / mib);
+    printf("\na checkpoint has %.1f MiB\n", (double)e->checkpoint_bytes / mib);
+}
+
+static void print_json(const struct budget *budget, const struct zinf_estimate *e, bool fits)
+{
+    struct zinf_json *object = zinf_json_new(ZINF_JSON_OBJECT);
+    char checksum[32];
+    const struct {
+        const char *name;
+        int64_t value;
+    } rows[] = {{"ranks", budget->ranks},
+                {"parameters", e->parameters},
+                {"weights_bytes", (int64_t)e->bytes.weights},
+                {"gradients_bytes", (int64_t)e->bytes.gradients},
+                {"optimizer_bytes", (int64_t)e->bytes.optimizer},
+                {"windows_bytes", (int64_t)e->bytes.windows},
+                {"communication_bytes", (int64_t)e->bytes.communication},
+                {"activations_bytes", (int64_t)e->activation_bytes},
+                {"rings_bytes", (int64_t)e->bytes.rings},
+                {"device_bytes", (int64_t)e->device_bytes},
+                {"host_bytes", (int64_t)e->host_bytes},
+                {"nvme_bytes", (int64_t)e->bytes.nvme},
+                {"kept_layers", e->kept_layers},
+                {"operations", e->operations},
+                {"windows", e->windows},
+                {"records", e->records},
+                {"comm_bytes", e->comm_bytes},
+                {"nvme_read_bytes", e->nvme_read_bytes},
+                {"nvme_write_bytes", e->nvme_write_bytes},
+                {"checkpoint_bytes", (int64_t)e->checkpoint_bytes}};
+    zinf_json_set(object, "fits", zinf_json_new_bool(fits));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        zinf_json_set(object, rows[i].name, zinf_json_new_integer(rows[i].value));
+    snprintf(checksum, sizeof checksum, "%016llx", (unsigned long long)e->checksum);
+    zinf_json_set(object, "checksum", zinf_json_new_string(checksum));
+    char *text = zinf_json_print(object, 2);
+    printf("%s\n", text);
+    free(text);
+    zinf_json_free(object);
+}
+
+/* What would fit: stages and offloads from the fastest on, each with what it needs. */
+static void print_alternatives(const struct zinf_config *config, const struct budget *budget)
+{
+    static const struct {
+        int stage;
+        enum zinf_config_device optimizer, parameters;
+        const char *text;
+    } choices[] = {
+        {1, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, "stage 1"},
+        {2, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, "stage 2"},
+        {3, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, "stage 3"},
+        {3, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_NONE, "stage 3, optimizer cpu"},
+        {3, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_CPU, "stage 3, optimizer cpu, param cpu"},
+        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NONE, "stage 3, optimizer nvme"},
+        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NVME,
+         "stage 3, optimizer nvme, param nvme"},
+    };
+    const double mib = 1024.0 * 1024.0;
+    fprintf(stderr, "\n  what a rank would need       device MiB     host MiB     nvme MiB\n");
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        struct zinf_config other = *config;
+        struct zinf_estimate e;
+        struct zinf_error error;
+        other.zero.stage = choices[i].stage;
+        other.offload.optimizer = choices[i].optimizer;
+        other.offload.parameters = choices[i].parameters;
+        int status = estimate(&other, budget, &e, &error);
+        if (status && status != ZINF_E_DOES_NOT_FIT)
+            return;
+        fprintf(stderr, "  %-36s %8.0f %12.0f %12.0f  %s\n", choices[i].text,
+                (double)e.device_bytes / mib, (double)e.host_bytes / mib,
+                (double)e.bytes.nvme / mib, status ? "does not fit" : "fits");
+    }
+}
+
+static int plan(const struct zinf_context *context, const struct budget *budget,
+                const struct zinf_config *config, struct zinf_error *error)
+{
+    struct zinf_estimate e;
+    int status;
+    if (!config->model.config)
+        return zinf_error_set(error, ZINF_E_USAGE,
+                              "zinf plan needs a model: --set zinf.model.path=FOLDER or "
+                              "zinf.model.config");
+    status = estimate(config, budget, &e, error);
+    if (status && status != ZINF_E_DOES_NOT_FIT)
+        return status;
+    if (context->options->json)
+        print_json(budget, &e, !status);
+    else
+        print_estimate(config, budget, &e);
+    if (!status && zinf_options_has(context->options, "--operations"))
+        return zinf_estimate_print_plan(config, (int)budget->ranks, error);
+    if (!status)
+        return ZINF_OK;
+    zinf_error_set(error, status, "this does not fit: a rank may use %.0f MiB%s (%s)",
+                   (double)budget->host / (1024.0 * 1024.0),
+                   budget->device ? " of host memory" : "", budget->source);
+    return status;
+}
+
+static int run_plan(const struct zinf_context *context)
+{
+    const struct zinf_options *options = context->options;
+    struct budget budget;
+    struct zinf_error error = {0};
+    struct zinf_config *config = NULL;
+    struct zinf_context counted = *context;
+    int status = read_budget(context, &budget, &error);
+    if (!status) {
+        counted.ranks = (int)budget.ranks;
+        status = zinf_command_config(&counted, ZINF_CONFIG_CHECK, &config);
+        if (status)
+            return status; /* told already */
+        if (!config->optimizer.given)
+            config->optimizer.kind = ZINF_ADAM;
+        status = plan(&counted, &budget, config, &error);
+    }
+    if (status)
+        zinf_error_log("%s", error.text);
+    if (status == ZINF_E_DOES_NOT_FIT && !options->json)
+        print_alternatives(config, &budget);
+    zinf_config_free(config);
+    return status;
+}
+
+static const struct zinf_option options[] = {
+    {"--ranks", "N", "ranks of the job"},
+    {"--ranks-per-node", "K", "ranks that share a node (all)"},
+    {"--gpu-memory", "SIZE", "memory of a rank's GPU; without it ranks compute on CPUs"},
+    {"--host-memory", "SIZE", "memory of a node (what this machine has free)"},
+    {"--nvme", "SIZE", "drives of a node"},
+    {"--operations", NULL, "print every operation of a step"},
+    {0}};
+
+const struct zinf_command zinf_command_plan = {
+    .name = "plan",
+    .arguments = "ds.json --ranks N [--ranks-per-node K --gpu-memory 80GB --host-memory 512GB "
+                 "--nvme 3TB]",
+    .summary = "what a step does, needs and moves; what would fit",
+    .help = "Works out a run's memory, network and NVMe traffic from its plan, to the byte,\n"
+            "without data and without the machine. Exit code 3 with a table of what would fit\n"
+            "when it does not. Without an optimizer in the file: AdamW.\n",
+    .options = options,
+    .min_arguments = 1,
+    .max_arguments = 1,
+    .takes_json = true,
+    .run = run_plan};

@@ -1,0 +1,94 @@
+/*
+ * A run up to the point where it would take memory, with a communicator that only knows its size.
+ * See estimate.h.
+ */
+#include "train/estimate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "train/run.h"
+
+/* What planning needs of a run; release with zinf_run_close(). */
+static int open_planned(struct zinf_run *run, const struct zinf_config *config,
+                        struct zinf_comm *comm, int ranks, struct zinf_error *error)
+{
+    memset(run, 0, sizeof *run);
+    *comm = (struct zinf_comm){.size = ranks, .local_size = ranks};
+    run->config = config;
+    run->comm = comm;
+    int status =
+        zinf_model_new(&run->model, config->model.config, config->model.config_source, error);
+    if (!status)
+        zinf_run_build_plans(run, true);
+    return status;
+}
+
+static size_t checkpoint_bytes(const struct zinf_run *run)
+{
+    int arrays = 1 + run->zero.options.moment_count;
+    return (size_t)run->model->total_count * sizeof(float) * (size_t)arrays;
+}
+
+int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *config, int ranks,
+                  size_t device_budget, size_t host_budget, struct zinf_error *error)
+{
+    struct zinf_run run;
+    struct zinf_comm comm;
+    int status = open_planned(&run, config, &comm, ranks, error);
+    if (status)
+        return status;
+    size_t budget = device_budget > SIZE_MAX - host_budget ? SIZE_MAX : device_budget + host_budget;
+    int kept = zinf_run_choose_kept_layers(&run, true, budget);
+    /* Separate memories: fewer kept layers until the device's part fits too. */
+    while (host_budget && kept > 0 && run.device.used_bytes > device_budget)
+        kept = zinf_run_choose_kept_layers(&run, true,
+                                           run.device.used_bytes + run.host.used_bytes - 1);
+    bool fits = kept >= 0 && (!host_budget || (run.device.used_bytes <= device_budget &&
+                                               run.host.used_bytes <= host_budget));
+    *estimate = (struct zinf_estimate){.bytes = run.zero.bytes,
+                                       .activation_bytes = run.step.activation_bytes,
+                                       .device_bytes = run.device.used_bytes,
+                                       .host_bytes = run.host.used_bytes,
+                                       .kept_layers = run.step.options.kept_layers,
+                                       .layers = (int)run.model->layers,
+                                       .parameters = run.model->total_count,
+                                       .comm_bytes = run.plan.comm_bytes,
+                                       .operations = run.plan.count[ZINF_LANE_COMPUTE] +
+                                                     run.plan.count[ZINF_LANE_COMM],
+                                       .windows = run.plan.window_count,
+                                       .records = run.zero.record_count,
+                                       .checkpoint_bytes = checkpoint_bytes(&run),
+                                       .checksum = run.plan.checksum};
+    zinf_zero_nvme_traffic(&run.zero, &run.plan, &estimate->nvme_read_bytes,
+                           &estimate->nvme_write_bytes);
+    zinf_run_close(&run);
+    return fits ? ZINF_OK : ZINF_E_DOES_NOT_FIT;
+}
+
+int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error)
+{
+    static const char *const lanes[] = {"compute", "communication"};
+    struct zinf_run run;
+    struct zinf_comm comm;
+    int status = open_planned(&run, config, &comm, ranks, error);
+    if (status)
+        return status;
+    for (int lane = 0; lane < ZINF_LANE_COUNT; lane++) {
+        printf("%s lane: number, operation, waits until the other lane has finished\n",
+               lanes[lane]);
+        for (int64_t i = 0; i < run.plan.count[lane]; i++) {
+            const struct zinf_plan_operation *operation = &run.plan.operations[lane][i];
+            char text[160];
+            zinf_plan_describe(&run.plan, (enum zinf_lane)lane, i, text, sizeof text);
+            printf("%6lld  %-44s", (long long)i, text);
+            if (operation->window >= 0)
+                printf("  window %d", operation->window);
+            if (operation->wait_other > 0)
+                printf("  waits for %lld", (long long)operation->wait_other);
+            printf("\n");
+        }
+    }
+    zinf_run_close(&run);
+    return ZINF_OK;
+}

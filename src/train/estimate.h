@@ -1,0 +1,45 @@
+/*
+ * What a run would need and move, worked out from its plan without memory, data or other ranks: `zinf plan`.
+ *
+ * The same code lays out the memory of a run (counting pools), so the figures are those of the run.
+ */
+#ifndef ZINF_TRAIN_ESTIMATE_H
+#define ZINF_TRAIN_ESTIMATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "train/config.h"
+#include "zero/zero.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Of one rank. */
+struct zinf_estimate {
+    struct zinf_zero_bytes bytes;
+    size_t activation_bytes, device_bytes, host_bytes;
+    int kept_layers, layers;
+    int64_t parameters;                         /* of the model */
+    int64_t comm_bytes;                         /* sent in one step */
+    int64_t nvme_read_bytes, nvme_write_bytes;  /* of one step */
+    int64_t operations, windows, records;
+    size_t checkpoint_bytes;                    /* one checkpoint of all ranks */
+    uint64_t checksum;                          /* of the plan */
+};
+
+/**
+ * @param device_budget, host_budget  bytes a rank may use; host_budget 0: both are one memory of device_budget (CPU ranks)
+ * @return 0; ZINF_E_DOES_NOT_FIT (estimate is filled); ZINF_E_DATA or ZINF_E_USAGE with error filled
+ */
+int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *config, int ranks,
+                  size_t device_budget, size_t host_budget, struct zinf_error *error);
+
+/** Print every operation of a training step to standard output, both lanes in order. @return as zinf_estimate() */
+int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,284 @@
+/*
+ * The NVMe tier of ZeRO's states: blocks cut into records, records into extents, and the two rings
+ * in which they pass: the compute lane's for updates, the mover's for fetches of weights. Source:
+ * ZeRO-Infinity, arXiv:2104.07857, section 5.2 (infinity offload engine).
+ */
+#include "zero/zero.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool zinf_zero_streams(const struct zinf_zero_options *o, int part)
+{
+    bool optimizer = o->offload.optimizer == ZINF_TIER_NVME;
+    bool parameters = o->offload.parameters == ZINF_TIER_NVME;
+    switch (part) {
+    case ZINF_PART_MASTER:
+        return o->dtype == ZINF_FP32 ? parameters : optimizer;
+    case ZINF_PART_LOW:
+        return o->dtype != ZINF_FP32 && parameters;
+    default:
+        return optimizer && o->training && part - ZINF_PART_MOMENT1 < o->moment_count;
+    }
+}
+
+static size_t element_bytes(const struct zinf_zero *zero, int part)
+{
+    return part == ZINF_PART_LOW ? zinf_dtype_bytes(zero->options.dtype) : sizeof(float);
+}
+
+static bool any_streams(const struct zinf_zero *zero)
+{
+    bool any = false;
+    for (int part = 0; part < ZINF_RING_PARTS; part++)
+        any = any || zinf_zero_streams(&zero->options, part);
+    return any;
+}
+
+/* The part that a fetch reads: what the layers compute with. */
+static int weights_part(const struct zinf_zero *zero)
+{
+    return zero->options.dtype == ZINF_FP32 ? ZINF_PART_MASTER : ZINF_PART_LOW;
+}
+
+static void cut_blocks(struct zinf_zero *zero)
+{
+    int64_t size = zero->options.offload.record_elements;
+    ZINF_ASSERT(size > 0);
+    for (int b = 0; b < zero->options.model->block_count; b++) {
+        struct zinf_range owned = zinf_zero_owned(zero, b);
+        int64_t count = owned.end - owned.begin;
+        int records = (int)((count + size - 1) / size);
+        zero->records = zinf_realloc(zero->records, (size_t)(zero->record_count + records) *
+                                                        sizeof *zero->records);
+        zero->blocks[b].first_record = zero->record_count;
+        zero->blocks[b].record_count = records;
+        for (int64_t begin = 0; begin < count; begin += size)
+            zero->records[zero->record_count++] =
+                (struct zinf_record){b, begin, count - begin < size ? count - begin : size};
+    }
+}
+
+/* Number the extents in the order in which an update meets them, so that it reads the file from
+ * front to back. */
+static void make_items(struct zinf_zero *zero)
+{
+    size_t items = (size_t)zero->record_count;
+    int extent = 0;
+    zero->update_items = zinf_alloc(items * sizeof *zero->update_items);
+    zero->fetch_items = zinf_alloc(items * sizeof *zero->fetch_items);
+    for (int r = 0; r < zero->record_count; r++)
+        for (int part = 0; part < ZINF_RING_PARTS; part++) {
+            bool streams = zinf_zero_streams(&zero->options, part);
+            bool fetched = streams && part == weights_part(zero);
+            struct zinf_ring_item *update = &zero->update_items[r], *fetch = &zero->fetch_items[r];
+            update->extent[part] = streams ? extent : -1;
+            update->read[part] = part != ZINF_PART_LOW;
+            update->write[part] = true;
+            fetch->extent[part] = fetched ? extent : -1;
+            fetch->read[part] = true;
+            extent += streams;
+        }
+}
+
+/* Where parts stand in a buffer, and how long a buffer is. */
+static size_t lay_out_buffer(const struct zinf_zero *zero, bool fetch, size_t offsets[])
+{
+    size_t used = 0;
+    for (int part = 0; part < ZINF_RING_PARTS; part++) {
+        offsets[part] = used;
+        if (zinf_zero_streams(&zero->options, part) && (!fetch || part == weights_part(zero)))
+            used += zinf_swap_padded((size_t)zero->options.offload.record_elements *
+                                     element_bytes(zero, part));
+    }
+    return used;
+}
+
+static void lay_out_ring(struct zinf_zero *zero, bool fetch, struct zinf_pool *host)
+{
+    const struct zinf_offload *offload = &zero->options.offload;
+    struct zinf_ring_options *ring = fetch ? &zero->fetch_ring.options : &zero->update_ring.options;
+    int buffers = fetch ? offload->parameter_buffers : offload->optimizer_buffers;
+    ring->buffer_count = buffers < ZINF_RING_BUFFERS ? buffers : ZINF_RING_BUFFERS;
+    ring->lookahead = fetch ? buffers - 1 : buffers - 2;
+    if (ring->lookahead < 0)
+        ring->lookahead = 0;
+    ring->buffer_bytes = lay_out_buffer(zero, fetch, ring->part_offset);
+    size_t bytes = (size_t)ring->buffer_count * ring->buffer_bytes;
+    /* Direct I/O wants every buffer on a page; pools align small ones to 64 bytes only. */
+    char *memory = zinf_pool_take(host, bytes + 4096);
+    ring->memory = memory ? (char *)(((uintptr_t)memory + 4095) & ~(uintptr_t)4095) : NULL;
+    zero->bytes.rings += bytes + 4096;
+}
+
+static int64_t part_bytes(const struct zinf_zero *zero, int record, int part)
+{
+    return (int64_t)zinf_swap_padded((size_t)zero->records[record].count *
+                                     element_bytes(zero, part));
+}
+
+void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host)
+{
+    if (!any_streams(zero))
+        return;
+    if (!zero->records) {
+        cut_blocks(zero);
+        make_items(zero);
+    }
+    for (int r = 0; r < zero->record_count; r++)
+        for (int part = 0; part < ZINF_RING_PARTS; part++)
+            if (zinf_zero_streams(&zero->options, part))
+                zero->bytes.nvme +=
+                    zinf_swap_padded((size_t)zero->records[r].count * element_bytes(zero, part));
+    lay_out_ring(zero, false, host);
+    if (zero->options.offload.parameters == ZINF_TIER_NVME)
+        lay_out_ring(zero, true, host);
+}
+
+void zinf_zero_nvme_traffic(const struct zinf_zero *zero, const struct zinf_plan *plan,
+                            int64_t *read_bytes, int64_t *write_bytes)
+{
+    *read_bytes = *write_bytes = 0;
+    for (int r = 0; plan->options.training && r < zero->record_count; r++)
+        for (int part = 0; part < ZINF_RING_PARTS; part++) {
+            bool streams = zero->update_items[r].extent[part] >= 0;
+            if (streams && zero->update_items[r].read[part])
+                *read_bytes += part_bytes(zero, r, part);
+            if (streams)
+                *write_bytes += part_bytes(zero, r, part);
+        }
+    for (int64_t i = 0; i < plan->count[ZINF_LANE_COMM]; i++) {
+        const struct zinf_plan_operation *operation = &plan->operations[ZINF_LANE_COMM][i];
+        if (operation->kind != ZINF_PLAN_GATHER_WINDOW ||
+            zero->options.offload.parameters != ZINF_TIER_NVME)
+            continue;
+        const struct zinf_block_state *block = &zero->blocks[operation->block];
+        for (int r = 0; r < block->record_count; r++)
+            *read_bytes += part_bytes(zero, block->first_record + r, weights_part(zero));
+    }
+}
+
+static void name_extent(void *context, int extent, char *out, size_t out_bytes)
+{
+    static const char *const names[] = {"master weights", "first moment", "second moment",
+                                        "16-bit weights"};
+    const struct zinf_zero *zero = context;
+    for (int r = 0; r < zero->record_count; r++)
+        for (int part = 0; part < ZINF_RING_PARTS; part++)
+            if (zero->update_items[r].extent[part] == extent) {
+                char block[96];
+                zinf_plan_block_name(zero->options.model, zero->records[r].block, block,
+                                     sizeof block);
+                snprintf(out, out_bytes, "%s of %s, elements %lld-%lld of rank %d's shard",
+                         names[part], block, (long long)zero->records[r].begin,
+                         (long long)(zero->records[r].begin + zero->records[r].count - 1),
+                         zero->rank);
+                return;
+            }
+}
+
+static int open_swap(struct zinf_zero *zero, struct zinf_error *error)
+{
+    const struct zinf_offload *offload = &zero->options.offload;
+    size_t *bytes = zinf_alloc((size_t)zero->record_count * ZINF_RING_PARTS * sizeof *bytes);
+    struct zinf_swap_options options = {.folder = offload->optimizer == ZINF_TIER_NVME
+                                                      ? offload->optimizer_path
+                                                      : offload->parameter_path,
+                                        .extent_bytes = bytes,
+                                        .checksums = offload->checksums,
+                                        .name = name_extent,
+                                        .context = zero};
+    for (int r = 0; r < zero->record_count; r++)
+        for (int part = 0; part < ZINF_RING_PARTS; part++)
+            if (zero->update_items[r].extent[part] >= 0)
+                bytes[options.extent_count++] =
+                    (size_t)zero->records[r].count * element_bytes(zero, part);
+    int status = zinf_swap_open(&zero->swap, &options, error);
+    free(bytes);
+    return status;
+}
+
+static int open_ring(struct zinf_zero *zero, struct zinf_ring *ring, struct zinf_aio *aio,
+                     const struct zinf_pool *host)
+{
+    const struct zinf_offload *offload = &zero->options.offload;
+    const struct zinf_aio_options options = {.queue_depth = offload->queue_depth,
+                                             .block_bytes = offload->io_block_bytes,
+                                             .threads = offload->io_threads,
+                                             .pool = host->base,
+                                             .pool_bytes = host->size_bytes};
+    int status = zinf_aio_open(aio, offload->engine, &options);
+    if (status)
+        return status;
+    ring->options.swap = zero->swap;
+    ring->options.aio = aio;
+    return zinf_swap_attach(zero->swap, aio);
+}
+
+int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
+                           struct zinf_error *error)
+{
+    if (zero->record_count == 0)
+        return ZINF_OK;
+    int status = open_swap(zero, error);
+    if (!status)
+        status = open_ring(zero, &zero->update_ring, &zero->update_aio, host);
+    if (!status && zero->options.offload.parameters == ZINF_TIER_NVME)
+        status = open_ring(zero, &zero->fetch_ring, &zero->fetch_aio, host);
+    return status;
+}
+
+void zinf_zero_close_records(struct zinf_zero *zero)
+{
+    if (zero->update_aio.engine) {
+        zinf_ring_drain(&zero->update_ring);
+        zinf_aio_close(&zero->update_aio);
+    }
+    if (zero->fetch_aio.engine) {
+        zinf_ring_drain(&zero->fetch_ring);
+        zinf_aio_close(&zero->fetch_aio);
+    }
+    zinf_swap_close(zero->swap);
+    free(zero->records);
+    free(zero->update_items);
+    free(zero->fetch_items);
+    free(zero->fetch_sequence);
+}
+
+void zinf_zero_begin_fetches(struct zinf_zero *zero, const struct zinf_plan *plan)
+{
+    int64_t count = 0;
+    if (!zero->fetch_aio.engine)
+        return;
+    for (int64_t i = 0; i < plan->count[ZINF_LANE_COMM]; i++) {
+        const struct zinf_plan_operation *operation = &plan->operations[ZINF_LANE_COMM][i];
+        if (operation->kind == ZINF_PLAN_GATHER_WINDOW)
+            count += zero->blocks[operation->block].record_count;
+    }
+    zero->fetch_sequence =
+        zinf_realloc(zero->fetch_sequence, (size_t)count * sizeof *zero->fetch_sequence);
+    zero->fetch_length = 0;
+    for (int64_t i = 0; i < plan->count[ZINF_LANE_COMM]; i++) {
+        const struct zinf_plan_operation *operation = &plan->operations[ZINF_LANE_COMM][i];
+        const struct zinf_block_state *block = &zero->blocks[operation->block];
+        if (operation->kind != ZINF_PLAN_GATHER_WINDOW)
+            continue;
+        for (int r = 0; r < block->record_count; r++)
+            zero->fetch_sequence[zero->fetch_length++] = block->first_record + r;
+    }
+    zinf_ring_begin(&zero->fetch_ring, zero->fetch_items, zero->fetch_sequence, zero->fetch_length);
+}
+
+void zinf_zero_fetch_shard(struct zinf_zero *zero, int block, void *to)
+{
+    const struct zinf_block_state *state = &zero->blocks[block];
+    size_t element = zinf_dtype_bytes(zero->options.dtype);
+    size_t offset = zero->fetch_ring.options.part_offset[weights_part(zero)];
+    for (int r = 0; r < state->record_count; r++) {
+        const struct zinf_record *record = &zero->records[state->first_record + r];
+        const char *from = zinf_ring_next(&zero->fetch_ring) + offset;
+        memcpy((char *)to + (size_t)record->begin * element, from, (size_t)record->count * element);
+        zinf_ring_release(&zero->fetch_ring);
+    }
+}

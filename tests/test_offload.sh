@@ -1,0 +1,107 @@
+#!/bin/sh
+# Where states stand changes no bit: stages x offload targets x types x record sizes x ring depths against no offload, on 1 to 4 ranks; resume
+# with states on NVMe, also across tiers and rank counts; and the bytes that go to the drive are those of the formulas.
+. "${srcdir:-.}/tests/lib.sh"
+text "$work/text" 80000
+mkdir "$work/nvme"
+o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
+
+# train NAME RANKS STAGE OPTION...: twelve steps
+train() {
+    name=$1 n=$2
+    config "$work/$name.json" "$3"
+    shift 3
+    ranks "$n" "$work/$name.json" -q --run-dir "$work/$name" --set zinf.train.steps=12 "$@" ||
+        { fail "$name: exit code $?"; cat "$work/out"; }
+}
+
+same() {
+    out=$("$tools/metrics_diff" "$work/$1/metrics.jsonl" "$work/$2/metrics.jsonl" 0) || fail "$1 against $2: $out"
+}
+
+optimizer_on() {
+    echo "--set $o.device=$1 --set $o.nvme_path=$work/nvme"
+}
+parameters_on() {
+    echo "--set $p.device=$1 --set $p.nvme_path=$work/nvme"
+}
+
+# shellcheck disable=SC2046,SC2086
+for type in fp32 bf16 fp16; do
+    enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true --set gradient_accumulation_steps=2")
+    for stage in 1 2 3; do
+        n=$((stage + 1))
+        train $type-$stage $n $stage $enabled
+        for where in cpu nvme; do
+            train $type-$stage-o$where $n $stage $enabled $(optimizer_on $where) --set zero_optimization.sub_group_size=2048
+            same $type-$stage $type-$stage-o$where
+        done
+    done
+    for optimizer in none cpu nvme; do
+        for where in cpu nvme; do
+            name=$type-o$optimizer-p$where
+            train $name 4 3 $enabled $(optimizer_on $optimizer) $(parameters_on $where)
+            same $type-3 $name
+        done
+    done
+done
+
+# Ring depths, record sizes, one rank; the serial ring; no prefetch.
+train one 1 3
+for buffers in 1 2 3 7; do
+    for size in 1024 4096 1000000000; do
+        # shellcheck disable=SC2046
+        train one-$buffers-$size 1 3 $(optimizer_on nvme) $(parameters_on nvme) --set $o.buffer_count=$buffers \
+            --set $p.buffer_count=$buffers --set zero_optimization.sub_group_size=$size
+        same one one-$buffers-$size
+    done
+done
+# shellcheck disable=SC2046
+train one-serial 1 3 $(optimizer_on nvme) $(parameters_on nvme) --set $o.buffer_count=1 --set zero_optimization.stage3_prefetch_bucket_size=0
+same one one-serial
+for optimizer in SGD Lion Adagrad; do
+    plain="--set optimizer={\"type\":\"$optimizer\",\"params\":{\"lr\":1e-3}}"
+    # shellcheck disable=SC2086
+    train $optimizer 2 3 $plain
+    # shellcheck disable=SC2046,SC2086
+    train $optimizer-nvme 2 3 $plain $(optimizer_on nvme) $(parameters_on nvme)
+    same $optimizer $optimizer-nvme
+done
+
+# Resume: states on NVMe, stopped in the middle, gone on with on other ranks and tiers.
+whole=$work/bf16-3/checkpoints/step-00000012.h5
+config "$work/resume.json" 3
+bf16="-q --set zinf.train.steps=12 --set bf16.enabled=true --set gradient_accumulation_steps=2"
+# shellcheck disable=SC2046,SC2086
+ranks 4 "$work/resume.json" $bf16 --run-dir "$work/resume" --max-steps 5 $(optimizer_on nvme) $(parameters_on nvme)
+[ $? -eq 75 ] || { fail "a run with both on NVMe, stopped"; cat "$work/out"; }
+cp -r "$work/resume" "$work/other"
+# shellcheck disable=SC2046,SC2086
+ranks 4 "$work/resume.json" $bf16 --run-dir "$work/resume" $(optimizer_on nvme) $(parameters_on nvme) || fail "resume on NVMe: $?"
+if command -v h5diff > /dev/null; then
+    h5diff --exclude-path /provenance "$whole" "$work/resume/checkpoints/step-00000012.h5" || fail "resumed on NVMe differs"
+    # shellcheck disable=SC2086
+    ranks 4 "$work/resume.json" $bf16 --run-dir "$work/other" --set $o.device=cpu || fail "from NVMe to the host: $?"
+    h5diff --exclude-path /provenance "$whole" "$work/other/checkpoints/step-00000012.h5" || fail "resumed on the host differs"
+fi
+
+# The plan's figures are the run's: bytes on the wire and to the drive, memory (whole pages).
+number() {
+    sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$2" | tail -n 1
+}
+# shellcheck disable=SC2046
+"$program" plan "$work/bf16-onvme-pnvme.json" --ranks 4 --json --set zinf.train.steps=12 --set bf16.enabled=true \
+    --set gradient_accumulation_steps=2 $(optimizer_on nvme) $(parameters_on nvme) > "$work/plan" || fail "zinf plan: $?"
+metrics=$work/bf16-onvme-pnvme/metrics.jsonl
+for name in nvme_read_bytes nvme_write_bytes; do
+    [ "$(number $name "$metrics")" -eq $(($(number $name "$work/plan") * 4)) ] ||
+        fail "$name: run $(number $name "$metrics"), plan 4 x $(number $name "$work/plan")"
+done
+[ "$(number comm_bytes "$metrics")" -eq "$(number comm_bytes "$work/plan")" ] || fail "comm_bytes differ from the plan's"
+for pair in device_bytes:device_bytes pinned_bytes:host_bytes; do
+    used=$(number "${pair%:*}" "$metrics") planned=$(number "${pair#*:}" "$work/plan")
+    [ "$used" -ge "$planned" ] && [ "$used" -lt $((planned + 4096)) ] || fail "$pair: run $used, plan $planned"
+done
+
+[ -z "$(ls -A "$work/nvme")" ] || fail "files are left on the drive: $(ls "$work/nvme")"
+finish
