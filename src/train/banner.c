@@ -79,6 +79,15 @@ static void say_memory(const struct zinf_run *run)
                   tier_name(run->zero.options.offload.parameters));
 }
 
+static void say_places(const struct zinf_run *run)
+{
+    char *summary = zinf_rankmap_summary(&run->rankmap), *table = zinf_rankmap_table(&run->rankmap);
+    zinf_info("binding     %s", summary);
+    zinf_info("%s", table);
+    free(summary);
+    free(table);
+}
+
 void zinf_run_banner(const struct zinf_run *run)
 {
     const struct zinf_config *config = run->config;
@@ -87,6 +96,7 @@ void zinf_run_banner(const struct zinf_run *run)
     zinf_info("%s", zinf_version());
     zinf_info("ranks       %d x %d threads, %s (%s), %s", run->comm->size, run->threads,
               machine.cpu_name, zinf_cpu_ops()->name, machine.host);
+    say_places(run);
     say_model(run);
     say_data(run);
     zinf_info("training    ZeRO stage %d, %s, %s, lr %g, %lld steps%s", config->zero.stage,

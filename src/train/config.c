@@ -337,6 +337,7 @@ static void fill_run(struct zinf_loader *loader)
     checkpoint->resume = copy_at(loader, "zinf.checkpoint.resume");
     config->run_dir = copy_at(loader, "zinf.run.dir");
     config->log_jsonl = bool_at(loader, "zinf.log.jsonl");
+    config->bind = zinf_bind_parse(string_at(loader, "zinf.bind"));
     config->watchdog_s = number_at(loader, "zinf.watchdog_s");
 }
 

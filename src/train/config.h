@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "device/ops.h"
+#include "topology/rankmap.h"
 #include "train/loss_scale.h"
 #include "train/schedule.h"
 
@@ -133,6 +134,7 @@ struct zinf_config {
     struct zinf_config_checkpoint checkpoint;
     char *run_dir;
     bool log_jsonl;
+    enum zinf_bind bind;
     double watchdog_s; /* 0 = off */
     struct zinf_config_limits limits;
     struct zinf_json *effective; /* every key with its value; itself a valid ds.json */

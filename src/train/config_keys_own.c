@@ -54,7 +54,7 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("memory.activations", CHOICE, "\"auto\"", "auto|keep|recompute|cpu!|nvme!", "", WORKS, "auto keeps what fits, recomputes the rest"),
 
     KEY("schedule", CHOICE, "\"auto\"", "auto|plain|vertical!", "", WORKS, "vertical = all micro-batches through a block before the next"),
-    KEY("bind", CHOICE, "\"auto\"", "auto|none|core!|numa!", "", WORKS, "auto leaves the binding of the launcher alone"),
+    KEY("bind", CHOICE, "\"auto\"", "auto|none|core|numa", "", WORKS, "auto: ranks nobody has bound get cores of one NUMA node, if all threads fit"),
     KEY("watchdog_s", NUMBER, "600", "[0,)", "s", WORKS, "0 = off"),
 
     KEY("checkpoint", OBJECT, NULL, "", "", WORKS, ""),

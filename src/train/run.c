@@ -205,14 +205,16 @@ static void probe_peak(struct zinf_run *run)
     free(all);
 }
 
-static void set_threads(struct zinf_run *run)
+/* Bind this rank before it makes threads: they inherit it. */
+static int set_threads(struct zinf_run *run)
 {
-    struct zinf_machine machine;
-    zinf_machine_read(&machine, "");
-    int sharers = zinf_machine_sharers(&machine, run->comm);
-    run->threads = run->config->limits.threads ? run->config->limits.threads
-                                               : zinf_machine_threads_default(&machine, sharers);
+    const struct zinf_config *config = run->config;
+    int status = zinf_rankmap_open(&run->rankmap, run->comm, config->bind, config->limits.threads);
+    if (status)
+        return status;
+    run->threads = run->rankmap.rows[run->comm->rank].threads;
     zinf_cpu_set_threads(run->threads);
+    return ZINF_OK;
 }
 
 static int open_common(struct zinf_run *run, bool training)
@@ -222,8 +224,9 @@ static int open_common(struct zinf_run *run, bool training)
     int64_t rows = config->batch.accumulation * config->batch.micro;
     /* Ranks wait for each other in checkpoints too, where a slow disk is no hang. */
     run->comm->watchdog_s = 10 * config->watchdog_s;
-    set_threads(run);
-    int status = open_model(run);
+    int status = set_threads(run);
+    if (!status)
+        status = open_model(run);
     if (!status)
         status = open_data(run, training);
     if (!status && training)
@@ -290,6 +293,7 @@ void zinf_run_close(struct zinf_run *run)
     zinf_batches_close(run->eval);
     zinf_run_folder_close(run->folder);
     zinf_model_free(run->model);
+    zinf_rankmap_release(&run->rankmap);
     free(run->no_decay);
     free(run->inputs);
     free(run->targets);

@@ -14,6 +14,7 @@
 #include "model/model.h"
 #include "text/batches.h"
 #include "topology/comm.h"
+#include "topology/rankmap.h"
 #include "train/activity.h"
 #include "train/config.h"
 #include "train/loss_scale.h"
@@ -32,6 +33,7 @@ struct zinf_run {
     const struct zinf_config *config; /* borrowed until close */
     struct zinf_comm *comm;
     int threads;
+    struct zinf_rankmap rankmap; /* which rank runs where */
     struct zinf_model *model;
     struct zinf_batches *train, *eval; /* NULL: not needed by this command */
     struct zinf_plan plan, evaluation_plan;
