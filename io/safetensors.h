@@ -48,7 +48,7 @@ int zinf_safetensors_read(const struct zinf_safetensors *weights,
                           const struct zinf_safetensors_entry *entry, int64_t offset, int64_t count,
                           float *out, struct zinf_error *error);
 
-/** True when the folder holds weights zinf can read; *error says what is there instead (e.g. only pytorch_model.bin). */
+/** Not 0 when the folder holds weights zinf can read; zinf_safetensors_open() says what is there instead (e.g. only pytorch_model.bin). */
 int zinf_safetensors_folder_has_weights(const char *folder);
 
 /** A tensor to write; `read` gives elements [offset, offset + count) as float32. */
@@ -60,14 +60,22 @@ struct zinf_export_tensor {
                 struct zinf_error *error);
     void *context;
 };
+/** What to write: tensors in the order of the state dict. */
+struct zinf_safetensors_content {
+    const struct zinf_export_tensor *tensors;
+    int tensor_count;
+    enum zinf_dtype dtype;
+    int64_t shard_bytes; /* largest file; a larger tensor has one of its own */
+};
 /**
- * Write a folder's weights: one model.safetensors, or shards of at most shard_bytes with an index. Shards close greedily in the order of
- * `tensors`. All ranks compute the same headers; each writes its share of every tensor at known offsets; names appear when all is on disk.
- * Collective over comm.
+ * Write a folder's weights: one model.safetensors, or shards with an index. Shards close greedily in the order of the tensors. All ranks compute
+ * the same headers; each writes its share of every tensor at known offsets; names appear when all is on disk.
+ * Collective over comm; `content` is equal on all ranks.
+ * @return 0 or the worst status of any rank's read or write, the same on all ranks: then nothing is left behind
  */
 int zinf_safetensors_write(struct zinf_comm *comm, const char *folder,
-                           const struct zinf_export_tensor *tensors, int tensor_count,
-                           enum zinf_dtype dtype, int64_t shard_bytes, struct zinf_error *error);
+                           const struct zinf_safetensors_content *content,
+                           struct zinf_error *error);
 
 #ifdef __cplusplus
 }

@@ -287,16 +287,15 @@ static int write_all(struct writer *writer)
 }
 
 int zinf_safetensors_write(struct zinf_comm *comm, const char *folder,
-                           const struct zinf_export_tensor *tensors, int tensor_count,
-                           enum zinf_dtype dtype, int64_t shard_bytes, struct zinf_error *error)
+                           const struct zinf_safetensors_content *content, struct zinf_error *error)
 {
     struct writer writer = {.comm = comm,
                             .folder = folder,
-                            .tensors = tensors,
-                            .tensor_count = tensor_count,
-                            .dtype = dtype,
+                            .tensors = content->tensors,
+                            .tensor_count = content->tensor_count,
+                            .dtype = content->dtype,
                             .error = error};
-    cut_shards(&writer, shard_bytes);
+    cut_shards(&writer, content->shard_bytes);
     for (int i = 0; i < writer.shard_count; i++) {
         make_header(&writer, &writer.shards[i]);
         name_shard(&writer, &writer.shards[i], i + 1);

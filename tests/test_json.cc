@@ -192,7 +192,8 @@ TEST(Json, EscapesGiveTheirCharacters)
 TEST(Json, PrintedNumbersReadBackToTheSameDoubleInTheShortestForm)
 {
     EXPECT_EQ(Parsed("[0.1, 5e-5, 0.9, 1e300, 2e-5]").print(), "[0.1, 5e-05, 0.9, 1e+300, 2e-05]");
-    EXPECT_EQ(Parsed("[10000.0, 10000, 0.0, -0.0, 1e3]").print(), "[10000.0, 10000, 0.0, -0.0, 1000.0]");
+    EXPECT_EQ(Parsed("[10000.0, 10000, 0.0, -0.0, 1e3]").print(),
+              "[10000.0, 10000, 0.0, -0.0, 1000.0]");
     uint64_t state = 1;
     for (int i = 0; i < 20000; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;

@@ -286,9 +286,9 @@ class Write : public Safetensors
     Source source;
     int write(enum zinf_dtype dtype, int64_t shard_bytes)
     {
-        return zinf_safetensors_write(&alone, folder.c_str(), source.tensors.data(),
-                                      static_cast<int>(source.tensors.size()), dtype, shard_bytes,
-                                      &error);
+        const struct zinf_safetensors_content content = {
+            source.tensors.data(), static_cast<int>(source.tensors.size()), dtype, shard_bytes};
+        return zinf_safetensors_write(&alone, folder.c_str(), &content, &error);
     }
     void expect_equal(enum zinf_dtype dtype)
     {

@@ -24,10 +24,8 @@ struct export
     struct zinf_checkpoint_file *file;
     const char **paths; /* of the tensors in the checkpoint */
     struct zinf_export_tensor *tensors;
-    int tensor_count;
     int64_t element_count;
-    enum zinf_dtype dtype;
-    int64_t shard_bytes;
+    struct zinf_safetensors_content content;
     char *out;       /* without a slash at the end */
     char *temporary; /* rank 0: the folder being made, once it exists */
 };
@@ -51,7 +49,7 @@ static int by_offset(const void *a, const void *b)
 
 static void add_tensor(struct export *export, const struct zinf_checkpoint_entry *entry)
 {
-    struct zinf_export_tensor *tensor = &export->tensors[export->tensor_count];
+    struct zinf_export_tensor *tensor = &export->tensors[export->content.tensor_count];
     int64_t count = 1;
     for (int i = 0; i < entry->dim_count; i++)
         count *= entry->shape[i];
@@ -60,7 +58,7 @@ static void add_tensor(struct export *export, const struct zinf_checkpoint_entry
                                           .read = read_tensor,
                                           .context = export};
     memcpy(tensor->shape, entry->shape, sizeof tensor->shape);
-    export->paths[export->tensor_count++] = entry->path;
+    export->paths[export->content.tensor_count++] = entry->path;
     export->element_count += count;
 }
 
@@ -75,6 +73,7 @@ static int collect_tensors(struct export *export, struct zinf_error *error)
             order[chosen++] = &entries[i];
     qsort(order, (size_t)chosen, sizeof *order, by_offset);
     export->tensors = zinf_alloc(sizeof *export->tensors * (size_t)count);
+    export->content.tensors = export->tensors;
     export->paths = zinf_alloc(sizeof *export->paths * (size_t)count);
     for (int i = 0; i < chosen; i++)
         add_tensor(export, order[i]);
@@ -97,10 +96,11 @@ static int read_options(struct export *export, const struct zinf_options *option
 {
     const char *dtype = zinf_options_value(options, "--dtype", "fp32");
     const char *size = zinf_options_value(options, "--shard-size", NULL);
-    if (zinf_dtype_parse(dtype, &export->dtype))
+    if (zinf_dtype_parse(dtype, &export->content.dtype))
         return zinf_error_set(error, ZINF_E_USAGE, "--dtype %s: one of fp32, bf16, fp16", dtype);
-    export->shard_bytes = usual_shard_bytes;
-    if (size && (zinf_size_parse(size, &export->shard_bytes) || export->shard_bytes <= 0))
+    export->content.shard_bytes = usual_shard_bytes;
+    if (size &&
+        (zinf_size_parse(size, &export->content.shard_bytes) || export->content.shard_bytes <= 0))
         return zinf_error_set(error, ZINF_E_USAGE, "--shard-size %s: a size such as 5GB", size);
     export->out = zinf_strdup(options->arguments[1]);
     for (size_t length = strlen(export->out); length > 1 && export->out[length - 1] == '/';)
@@ -141,8 +141,9 @@ static int add_files(const struct export *export, struct zinf_error *error)
                      ? zinf_export_folder_copy(export->temporary, source->string, error)
                      : 0;
     zinf_json_free(config);
-    return status ? status
-                  : zinf_export_folder_config(export->temporary, model, export->dtype, error);
+    return status
+               ? status
+               : zinf_export_folder_config(export->temporary, model, export->content.dtype, error);
 }
 
 static int finish(const struct export *export, struct zinf_error *error)
@@ -159,8 +160,7 @@ static int write_folder(struct export *export, struct zinf_error *error)
     if (status)
         return status;
     char *folder = share_name(export);
-    status = zinf_safetensors_write(export->comm, folder, export->tensors, export->tensor_count,
-                                    export->dtype, export->shard_bytes, error);
+    status = zinf_safetensors_write(export->comm, folder, &export->content, error);
     free(folder);
     if (status)
         return status;
@@ -198,9 +198,9 @@ static int run(const struct zinf_context *context)
         zinf_error_log("%s", text);
     }
     if (!status)
-        zinf_info("%s: %d tensors, %s parameters in %s", export.out, export.tensor_count,
+        zinf_info("%s: %d tensors, %s parameters in %s", export.out, export.content.tensor_count,
                   zinf_short_number((double)export.element_count, number),
-                  zinf_dtype_name(export.dtype));
+                  zinf_dtype_name(export.content.dtype));
     zinf_checkpoint_close(export.file);
     free(export.tensors);
     free(export.paths);
