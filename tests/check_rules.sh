@@ -103,6 +103,7 @@ case $(test -n "$format" && "$format" --version) in
 esac
 
 # A header is the first thing someone includes: alone, from C and from C++.
+flags=$(pkg-config --cflags hdf5-mpich mpich 2> /dev/null)
 alone()
 {
     language=$1 header=$2
@@ -112,8 +113,8 @@ alone()
     echo "$message" | grep -m 2 'error:' | sed 's/^/    /'
 }
 for header in $(grep '[.]h$' "$list" | grep -v '^cuda/\|^tests/'); do
-    alone C11 "$header" ${RULES_CC:-cc} -x c -std=c11 -D_GNU_SOURCE
-    alone C++17 "$header" ${RULES_CXX:-c++} -x c++ -std=c++17
+    alone C11 "$header" ${RULES_CC:-cc $flags} -x c -std=c11 -D_GNU_SOURCE
+    alone C++17 "$header" ${RULES_CXX:-c++ $flags} -x c++ -std=c++17
 done >> "$found"
 
 cat "$found"
