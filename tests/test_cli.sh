@@ -40,10 +40,12 @@ try 2 config ds.json --dry-run=1; says "takes no value"
 try 2 config ds.json other.json; says "one argument too many"
 try 2 config; says "which file?"
 try 2 init; says "right is: zinf init NAME"
-for command in plan tokenize generate bench env; do
+for command in tokenize generate bench env; do
     try 2 $command; says "zinf $command: not yet in this version"
 done
-try 2 plan ds.json --ranks 4 --gpu-memory 80GB; says "not yet"
+try 0 plan ds.json --ranks 4 --gpu-memory 80GB; prints "memory of a rank"
+try 3 plan ds.json --ranks 4 --host-memory 1MB; says "does not fit"; says "optimizer nvme, param nvme"
+try 2 plan ds.json --ranks 4 --host-memory much; says "right is a size"
 
 # options stand before and after, in both spellings; the last --set wins
 try 0 config ds.json --ranks 4 --set train_batch_size=8; prints "batch 8 = micro-batch 2 x accumulation 1 x 4 ranks"

@@ -67,10 +67,10 @@ char *zinf_results_print(const struct zinf_results *results, int status)
     zinf_json_set(object, "checkpoint", path_or_null(results->checkpoint));
     zinf_json_set(object, "best_checkpoint", path_or_null(results->best_checkpoint));
     zinf_json_set(object, "checkpoints_failed", zinf_json_new_integer(results->checkpoints_failed));
-    /* No tier uses asynchronous I/O yet: nothing may look as if one did. */
-    zinf_json_set(object, "io_engine", zinf_json_new_string("none"));
-    zinf_json_set(object, "io_direct", zinf_json_new_bool(false));
-    zinf_json_set(object, "io_registered", zinf_json_new_bool(false));
+    zinf_json_set(object, "io_engine",
+                  zinf_json_new_string(results->io_engine ? results->io_engine : "none"));
+    zinf_json_set(object, "io_direct", zinf_json_new_bool(results->io_direct));
+    zinf_json_set(object, "io_registered", zinf_json_new_bool(results->io_registered));
     char *text = zinf_json_print(object, 2);
     zinf_json_free(object);
     return text;

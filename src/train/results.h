@@ -22,6 +22,8 @@ struct zinf_results {
     struct zinf_metrics best_metrics;
     char checkpoint[1024], best_checkpoint[1024]; /* paths, "" = none */
     int checkpoints_failed;
+    const char *io_engine;              /* of the NVMe tier; NULL = none is used */
+    bool io_direct, io_registered;
     double wall_s;                      /* of all starts of this run */
 };
 
