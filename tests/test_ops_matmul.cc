@@ -103,7 +103,7 @@ TEST_P(Ops, MatmulLongerThanTilesAndRuns)
 TEST_P(Ops, MatmulHasTheSameBitsForAnyNumberOfThreads)
 {
     std::mt19937 random(3);
-    for (int round = 0; round < 24; round++) {
+    for (int round = 0; round < 16; round++) {
         auto side = [&](int most) { return (int64_t)(1 + random() % most); };
         Shape s = {side(round % 3 ? 500 : 70),
                    side(round % 4 ? 600 : 90),

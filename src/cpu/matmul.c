@@ -4,8 +4,9 @@
  * Threads: c is cut in one slice per thread, along its longer side, and each thread calls the
  * library serially for its slice. Measured on GPT-2's shapes that is as fast as the libraries' own
  * threading, and the bits do not depend on the number of threads: the libraries' own cut k on many
- * threads when c is small, this never does. For the same reason k is cut here, every K_RUN: within
- * one run both libraries add in the order of k whatever the slice.
+ * threads when c is small, this never does. For the same reason k is cut here, in runs of at most
+ * K_RUN, and slices have a least size: then both libraries add in the order of k whatever the
+ * slice. tests/test_ops_matmul.cc checks it.
  *
  * 16-bit types: bf16 on machines whose units multiply bf16 goes to oneDNN's matmul primitive (fp32
  * inside, rounded once). Everything else is widened tile by tile, multiplied in fp32 and rounded
@@ -15,6 +16,7 @@
 
 #include "cpu/matmul.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,8 +24,6 @@
 #include "cpu/threads.h"
 
 #if HAVE_ONEDNN
-#include <pthread.h>
-
 #include <oneapi/dnnl/dnnl.h>
 #elif HAVE_CBLAS
 #include <cblas.h>
@@ -31,12 +31,12 @@
 #endif
 
 enum {
-    K_RUN = 768,         /* longest run of k in one library call */
-    SMALLEST_SLICE = 64, /* rows or columns; smaller ones take other library kernels, with other
-                            orders of sums */
-    SLICE_UNIT = 16,     /* slices begin at multiples of this */
-    TILE_ROWS = 512,     /* of a widened tile of a; 512 x 768 x 4 bytes = 1.5 MiB */
-    TILE_COLUMNS = 512,  /* of b */
+    K_RUN = 768,             /* longest run of k in one library call */
+    SMALLEST_SLICE = 64,     /* rows or columns */
+    SMALLEST_WORK = 1 << 20, /* multiply-adds of a slice's shortest run; below, libraries have other
+                                kernels with other orders of sums */
+    SLICE_UNIT = 16,         /* slices begin at multiples of this */
+    TILE = 256, /* rows and columns of a widened tile; with K_RUN 0.75 MiB each of a and b */
 };
 
 /* One fp32 product in one library call: c (m, n) = beta * c + op(a) . op(b). */
@@ -48,7 +48,7 @@ struct product {
     float beta;
 };
 
-/* A slice of an operation: the op with its pointers moved. */
+/* What tasks share. */
 struct task {
     const struct zinf_matmul *op;
     const struct zinf_cpu_rows *rows;
@@ -63,6 +63,14 @@ static const void *at(const void *matrix, enum zinf_dtype dtype, int64_t i)
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+/** Length of the runs that k is cut in: equal but for the last, which is shorter by less than the
+ * number of runs. */
+static int64_t run_of(int64_t k)
+{
+    int64_t runs = (k + K_RUN - 1) / K_RUN;
+    return (k + runs - 1) / runs;
 }
 
 #if HAVE_ONEDNN
@@ -278,8 +286,23 @@ const char *zinf_cpu_matmul_name(void)
 
 #elif HAVE_CBLAS
 
+/* Libraries with threads of their own are told to use one; which of these exists shows at link
+ * time. */
+void openblas_set_num_threads(int count) __attribute__((weak));
+void bli_thread_set_num_threads(int64_t count) __attribute__((weak));
+
+static void library_serial(void)
+{
+    if (openblas_set_num_threads)
+        openblas_set_num_threads(1);
+    if (bli_thread_set_num_threads)
+        bli_thread_set_num_threads(1);
+}
+
 static void library_product(const struct product *p)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, library_serial);
     ZINF_ASSERT(p->m <= INT_MAX && p->n <= INT_MAX && p->lda <= INT_MAX && p->ldb <= INT_MAX &&
                 p->ldc <= INT_MAX);
     cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans,
@@ -313,8 +336,9 @@ static const void *b_at(const struct zinf_matmul *op, int64_t k, int64_t column)
 
 static void fp32_slice(const struct zinf_matmul *op, const struct zinf_cpu_rows *rows)
 {
-    for (int64_t k = 0; k < op->k; k += K_RUN) {
-        struct product p = {.m = op->m, .n = op->n, .k = least(K_RUN, op->k - k)};
+    int64_t run = run_of(op->k);
+    for (int64_t k = 0; k < op->k; k += run) {
+        struct product p = {.m = op->m, .n = op->n, .k = least(run, op->k - k)};
         p.a = a_at(op, 0, k), p.lda = op->lda, p.transpose_a = op->transpose_a;
         p.b = b_at(op, k, 0), p.ldb = op->ldb, p.transpose_b = op->transpose_b;
         p.c = op->c, p.ldc = op->ldc, p.beta = op->accumulate || k > 0 ? 1.0f : 0.0f;
@@ -332,11 +356,12 @@ static void fp32_slice(const struct zinf_matmul *op, const struct zinf_cpu_rows 
 static void widened_tile(const struct zinf_matmul *op, const struct zinf_cpu_rows *rows,
                          int64_t row, int64_t column, float *memory)
 {
-    float *a = memory, *b = a + TILE_ROWS * K_RUN, *c = b + TILE_COLUMNS * K_RUN;
-    int64_t m = least(TILE_ROWS, op->m - row), n = least(TILE_COLUMNS, op->n - column);
-    for (int64_t k = 0; k < op->k; k += K_RUN) {
+    float *a = memory, *b = a + TILE * K_RUN, *c = b + TILE * K_RUN;
+    int64_t m = least(TILE, op->m - row), n = least(TILE, op->n - column);
+    int64_t run = run_of(op->k);
+    for (int64_t k = 0; k < op->k; k += run) {
         struct product p = {.a = a, .b = b, .c = c, .m = m, .n = n, .ldc = n};
-        p.k = least(K_RUN, op->k - k);
+        p.k = least(run, op->k - k);
         p.transpose_a = op->transpose_a, p.transpose_b = op->transpose_b;
         p.lda = op->transpose_a ? m : p.k, p.ldb = op->transpose_b ? p.k : n;
         rows->widen(a, a_at(op, row, k), op->dtype, op->lda, op->transpose_a ? p.k : m, p.lda);
@@ -352,13 +377,15 @@ static void widened_tile(const struct zinf_matmul *op, const struct zinf_cpu_row
     rows->finish(&finish, m, n);
 }
 
-static void widened_slice(const struct zinf_matmul *op, const struct zinf_cpu_rows *rows)
+/** A task is one tile of a grid that depends on the shape only: so do the bits. */
+static void widened_task(void *context, int64_t tile)
 {
-    size_t count = (TILE_ROWS + TILE_COLUMNS) * K_RUN + TILE_ROWS * TILE_COLUMNS;
-    float *memory = zinf_cpu_scratch(ZINF_SCRATCH_TASK, sizeof(float) * count);
-    for (int64_t column = 0; column < op->n; column += TILE_COLUMNS)
-        for (int64_t row = 0; row < op->m; row += TILE_ROWS)
-            widened_tile(op, rows, row, column, memory);
+    const struct task *task = context;
+    int64_t across = (task->op->n + TILE - 1) / TILE;
+    float *memory =
+        zinf_cpu_scratch(ZINF_SCRATCH_TASK, sizeof(float) * (2 * TILE * K_RUN + TILE * TILE));
+    zinf_cpu_library_threads(1);
+    widened_tile(task->op, task->rows, tile / across * TILE, tile % across * TILE, memory);
 }
 
 /** Where slice `slice` of `count` elements begins. */
@@ -386,10 +413,15 @@ static void slice_task(void *context, int64_t slice)
         op.c = (void *)at(op.c, op.c_dtype, begin * op.ldc);
         op.m = count;
     }
-    if (op.dtype == ZINF_FP32)
-        fp32_slice(&op, task->rows);
-    else
-        widened_slice(&op, task->rows);
+    fp32_slice(&op, task->rows);
+}
+
+static int64_t slices_of(const struct zinf_matmul *op)
+{
+    int64_t side = op->n >= op->m ? op->n : op->m, run = run_of(op->k);
+    int64_t by_work = op->m * op->n * (run / 2 + 1) / SMALLEST_WORK;
+    int64_t slices = least(least(side / SMALLEST_SLICE, by_work), zinf_cpu_threads());
+    return slices < 1 ? 1 : slices;
 }
 
 void zinf_cpu_matmul(const struct zinf_matmul *op, const struct zinf_cpu_rows *rows)
@@ -398,9 +430,9 @@ void zinf_cpu_matmul(const struct zinf_matmul *op, const struct zinf_cpu_rows *r
     ZINF_ASSERT(op->c_dtype == op->dtype || op->c_dtype == ZINF_FP32);
     if (op->m == 0 || op->n == 0 || bf16_product(op))
         return;
-    int64_t side = op->n >= op->m ? op->n : op->m, slices = side / SMALLEST_SLICE;
-    struct task task = {.op = op, .rows = rows, .slices = least(slices, zinf_cpu_threads())};
-    if (task.slices < 1)
-        task.slices = 1;
-    zinf_cpu_for(task.slices, slice_task, &task);
+    struct task task = {.op = op, .rows = rows, .slices = slices_of(op)};
+    if (op->dtype == ZINF_FP32)
+        zinf_cpu_for(task.slices, slice_task, &task);
+    else
+        zinf_cpu_for((op->m + TILE - 1) / TILE * ((op->n + TILE - 1) / TILE), widened_task, &task);
 }

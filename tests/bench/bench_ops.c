@@ -180,18 +180,13 @@ __attribute__((target_clones("avx512f", "avx2", "default")))
 static void
 stream_chunk(const struct stream *s, int64_t begin, int64_t end)
 {
-    float *restrict w = s->w, *restrict m = s->m, *restrict v = s->v;
-    const float *restrict g = s->g;
+    typedef float vector __attribute__((vector_size(64), aligned(4), may_alias));
     for (int64_t i = begin; i < end; i += 16) {
-        float x[3][16];
-        for (int lane = 0; lane < 16; lane++) {
-            x[0][lane] = w[i + lane] + g[i + lane];
-            x[1][lane] = m[i + lane] + g[i + lane];
-            x[2][lane] = v[i + lane] + g[i + lane];
-        }
-        memcpy(w + i, x[0], sizeof x[0]);
-        memcpy(m + i, x[1], sizeof x[1]);
-        memcpy(v + i, x[2], sizeof x[2]);
+        vector g = *(const vector *)(s->g + i), w = *(const vector *)(s->w + i);
+        vector m = *(const vector *)(s->m + i), v = *(const vector *)(s->v + i);
+        *(vector *)(s->w + i) = w + g;
+        *(vector *)(s->m + i) = m + g;
+        *(vector *)(s->v + i) = v + g;
     }
 }
 
