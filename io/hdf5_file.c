@@ -11,6 +11,13 @@
 
 enum { HEADER_BYTES = 768, DEEPEST_GROUP = 8 };
 
+void zinf_hdf5_version(char *out, size_t out_bytes)
+{
+    unsigned major = 0, minor = 0, release = 0;
+    H5get_libversion(&major, &minor, &release);
+    snprintf(out, out_bytes, "%u.%u.%u", major, minor, release);
+}
+
 /* ---- what went wrong ---- */
 
 static herr_t innermost_reason(unsigned n, const H5E_error2_t *entry, void *text)

@@ -28,6 +28,9 @@ enum zinf_hdf5_type {
 
 enum { ZINF_HDF5_MOST_DIMS = 4 };
 
+/** Of the library at run time, "1.10.8". Local. */
+void zinf_hdf5_version(char *out, size_t out_bytes);
+
 /* Writing. The first failure is kept and makes everything after it do nothing; zinf_hdf5_layout() and zinf_hdf5_finish() tell it. */
 
 struct zinf_hdf5_writer;

@@ -40,7 +40,7 @@ try 2 config ds.json --dry-run=1; says "takes no value"
 try 2 config ds.json other.json; says "one argument too many"
 try 2 config; says "which file?"
 try 2 init; says "right is: zinf init NAME"
-for command in tokenize generate bench env; do
+for command in tokenize generate bench; do
     try 2 $command; says "zinf $command: not yet in this version"
 done
 try 0 plan ds.json --ranks 4 --gpu-memory 80GB; prints "memory of a rank"
@@ -87,6 +87,18 @@ for n in 3; do
 done
 "$mpiexec" -n 2 "$program" config ds.json > out 2> err || fail "config on 2 ranks: $(cat err)"
 count 1 "x 2 ranks" out
+
+# env: what is built in and what the machine allows; the same as JSON and nothing else on standard output
+try 0 env; prints "zinf 0"; prints "machine"; prints "locked_memory"; prints "hdf5"; prints "threads: "
+try 0 env "$work"; prints "swap_file works"
+try 0 env "$work" --json; prints '"engines": {'; prints '"swap_file": "works"'; prints '"cpus_allowed": "'
+[ "$(head -c 1 out)" = "{" ] || fail "env --json: more than an object on standard output"
+[ -z "$(ls -A "$work" | grep -v -x -e text -e ds.json -e out -e err -e '.*.json')" ] || fail "env left something: $(ls -A "$work")"
+try 0 env no/such/folder; prints "swap_file No such file or directory"
+ZINF_MARK=seen try 0 env; prints "ZINF_MARK"; prints "seen"
+"$mpiexec" -n 2 "$program" env > out 2> err || fail "env on 2 ranks: $(cat err)"
+count 1 "locked_memory" out
+count 1 "rank 1, host" out
 
 # init: an example that passes its own check, and nothing overwritten
 try 0 init demo

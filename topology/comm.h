@@ -59,6 +59,8 @@ struct zinf_comm_ops {
      */
     void *(*map_shared)(struct zinf_comm *comm, size_t bytes);
     void (*unmap_shared)(struct zinf_comm *comm, void *memory);
+    /** Optional. Local: the library and the thread level it gave, for `zinf env`. */
+    void (*describe_library)(struct zinf_comm *comm, char *out, size_t out_bytes);
     void (*close)(struct zinf_comm *comm);
 };
 

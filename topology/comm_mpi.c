@@ -415,6 +415,26 @@ static void comm_close(struct zinf_comm *comm)
     comm->state = NULL;
 }
 
+static void describe_library(struct zinf_comm *comm, char *out, size_t out_bytes)
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length, level = MPI_THREAD_SINGLE;
+    const char *name = "single";
+    (void)comm;
+    MPI_Get_library_version(text, &length);
+    MPI_Query_thread(&level);
+    if (level == MPI_THREAD_FUNNELED)
+        name = "funneled";
+    else if (level == MPI_THREAD_SERIALIZED)
+        name = "serialized";
+    else if (level == MPI_THREAD_MULTIPLE)
+        name = "multiple";
+    for (char *c = text; *c && *c != '\n'; c++) /* MPICH sets its fields apart with tabs */
+        if (*c == '\t')
+            *c = ' ';
+    snprintf(out, out_bytes, "%.*s; threads: %s", (int)strcspn(text, "\n"), text, name);
+}
+
 static const struct zinf_comm_ops mpi_ops = {
     .name = "mpi",
     .all_gather = all_gather,
@@ -427,6 +447,7 @@ static const struct zinf_comm_ops mpi_ops = {
     .gather_bytes = gather_bytes,
     .map_shared = map_shared,
     .unmap_shared = unmap_shared,
+    .describe_library = describe_library,
     .close = comm_close,
 };
 

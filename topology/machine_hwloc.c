@@ -14,7 +14,7 @@
 static void version(char *out, size_t out_bytes)
 {
     unsigned api = hwloc_get_api_version();
-    snprintf(out, out_bytes, "%u.%u.%u", api >> 16, api >> 8 & 255, api & 255);
+    snprintf(out, out_bytes, "interface %u.%u.%u", api >> 16, api >> 8 & 255, api & 255);
 }
 
 static int load(hwloc_topology_t *out, const struct zinf_topology_source *source)

@@ -38,7 +38,7 @@ struct zinf_topology_source {
 
 struct zinf_topology_reader {
     const char *name;
-    /** Of the library, "2.9.0". */
+    /** Of the library, "interface 2.8.0". */
     void (*version)(char *out, size_t out_bytes);
     /** @return 0, or -1 when it cannot be read: *topology is then undefined */
     int (*read)(struct zinf_topology *topology, const struct zinf_topology_source *source);

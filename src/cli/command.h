@@ -51,6 +51,7 @@ extern const struct zinf_command zinf_command_config_file; /* `zinf config` */
 extern const struct zinf_command zinf_command_report;
 extern const struct zinf_command zinf_command_inspect;
 extern const struct zinf_command zinf_command_export;
+extern const struct zinf_command zinf_command_env;
 extern const struct zinf_command zinf_command_init, zinf_command_help;
 
 /* help.c: standard output unless said */

@@ -48,14 +48,6 @@ static const struct zinf_command bench = {.name = "bench",
                                           .max_arguments = -1,
                                           .takes_json = true,
                                           .run = not_yet};
-static const struct zinf_command env = {.name = "env",
-                                        .arguments = "",
-                                        .summary = "what to paste into a bug report (not yet)",
-                                        .help = "",
-                                        .max_arguments = -1,
-                                        .takes_json = true,
-                                        .run = not_yet};
-
 // One line a command.
 // clang-format off
 const struct zinf_command *const zinf_commands[] = {
@@ -69,7 +61,7 @@ const struct zinf_command *const zinf_commands[] = {
     &zinf_command_export,
     &zinf_command_report,
     &bench,
-    &env,
+    &zinf_command_env,
     &zinf_command_init,
     &zinf_command_help,
     NULL};

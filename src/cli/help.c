@@ -3,11 +3,12 @@
  */
 #include "cli/command.h"
 
-#include "config.h"
+#include "base/version.h"
 
 void zinf_print_version(void)
 {
-    printf("%s\n\n  compiler           %s\n%s", PACKAGE_STRING, __VERSION__, ZINF_LIBRARIES);
+    printf("%s\n\n  compiler           %s\n%s", zinf_version(), zinf_build_compiler(),
+           zinf_build_libraries());
 }
 
 static void print_options(FILE *out, const struct zinf_option *option)
