@@ -11,14 +11,16 @@ list=
 packages=
 for group in "$@"; do
     case $group in
-    build) packages="$packages gcc g++ make autoconf automake pkg-config mpich libmpich-dev libhdf5-mpich-dev libdnnl-dev" ;;
+    build) packages="$packages gcc g++ make autoconf automake pkg-config mpich libmpich-dev libhdf5-mpich-dev libdnnl-dev
+            libhwloc-dev liburing-dev" ;;
     check) packages="$packages libgtest-dev hdf5-tools" ;;
     text) packages="$packages debian-reference-en debian-policy" ;;
-    ci) packages="$packages clang clang-format libomp-dev libopenblas-dev libhwloc-dev liburing-dev" ;;
+    ci) packages="$packages clang clang-format libomp-dev libopenblas-dev" ;;
     *) echo "debian-packages.sh: unknown group \"$group\" (build, check, text, ci)" >&2; exit 2 ;;
     esac
 done
-[ -n "$list" ] && echo "${packages# }" && exit 0
+# shellcheck disable=SC2086 # one blank between names
+[ -n "$list" ] && echo $packages && exit 0
 
 missing=
 for package in $packages; do
