@@ -57,6 +57,8 @@ int zinf_aio_open(struct zinf_aio *aio, const char *name, const struct zinf_aio_
 {
     char refused[256] = "";
     int tried = 0;
+    if (!name)
+        name = getenv("ZINF_IO_ENGINE");
     for (int i = 0; engines[i]; i++) {
         if (name && strcmp(name, engines[i]->name) != 0)
             continue;

@@ -69,7 +69,7 @@ struct zinf_aio {
 const struct zinf_aio_engine *const *zinf_aio_engines(void);
 
 /**
- * Open the best engine that works here; `name` (NULL = any) asks for one by name. Says in one warning what was refused and why.
+ * Open the best engine that works here; `name` asks for one by name (NULL: the environment's ZINF_IO_ENGINE, else any). Says in one warning what was refused and why.
  * @return 0 or ZINF_E_USAGE / ZINF_E_RUNTIME
  */
 int zinf_aio_open(struct zinf_aio *aio, const char *name, const struct zinf_aio_options *options);

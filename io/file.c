@@ -73,8 +73,7 @@ static ssize_t transfer(int descriptor, void *data, size_t bytes, int64_t offset
     return moved < 0 ? -errno : moved;
 }
 
-/* Returns 0, an errno, or -1 when the file ends (nothing could be moved). */
-static int transfer_all(int descriptor, char *data, size_t bytes, int64_t offset, int writes)
+int zinf_file_transfer(int descriptor, char *data, size_t bytes, int64_t offset, int writes)
 {
     int retries = 0;
     while (bytes) {
@@ -97,7 +96,7 @@ int zinf_file_read(int descriptor, const char *path, void *data, size_t bytes, i
                    struct zinf_error *error)
 {
     char what[96];
-    int number = transfer_all(descriptor, data, bytes, offset, 0);
+    int number = zinf_file_transfer(descriptor, data, bytes, offset, 0);
     if (!number)
         return 0;
     snprintf(what, sizeof what, "cannot read %zu bytes at offset %lld", bytes, (long long)offset);
@@ -110,7 +109,7 @@ int zinf_file_write(int descriptor, const char *path, const void *data, size_t b
                     int64_t offset, struct zinf_error *error)
 {
     char what[96];
-    int number = transfer_all(descriptor, (char *)data, bytes, offset, 1);
+    int number = zinf_file_transfer(descriptor, (char *)data, bytes, offset, 1);
     if (!number)
         return 0;
     snprintf(what, sizeof what, "cannot write %zu bytes at offset %lld", bytes, (long long)offset);

@@ -22,6 +22,9 @@ int zinf_file_open(int *descriptor, const char *path, int flags, struct zinf_err
 /** Tells of errors that the system kept for the end (NFS quota). A negative descriptor is fine. */
 int zinf_file_close(int descriptor, const char *path, struct zinf_error *error);
 
+/** Move all bytes, interrupted and short calls continued. @return 0, an errno, or -1: the file ends before. No message. Local. */
+int zinf_file_transfer(int descriptor, char *data, size_t bytes, int64_t offset, int writes);
+
 /** All `bytes` at `offset`; EINTR, EAGAIN and short transfers are continued. A file that ends before is an error. */
 int zinf_file_read(int descriptor, const char *path, void *data, size_t bytes, int64_t offset,
                    struct zinf_error *error);

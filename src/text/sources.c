@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "io/file.h"
 
 static int open_checked(const char *path)
 {
@@ -189,33 +190,6 @@ static int descriptor_of(struct zinf_sources *sources, int index)
     return descriptor;
 }
 
-/* One read; short ones are the caller's. 0 at the end of the file. */
-static ssize_t read_checked(int descriptor, void *buffer, size_t bytes, int64_t offset)
-{
-    const int fault = zinf_fault("read", &bytes);
-    if (fault) {
-        errno = fault;
-        return -1;
-    }
-    return pread(descriptor, buffer, bytes, offset);
-}
-
-/* errno, or 0 when all bytes are there, or -1 when the file ended before. */
-static int read_all(int descriptor, char *buffer, size_t bytes, int64_t offset)
-{
-    while (bytes > 0) {
-        const ssize_t got = read_checked(descriptor, buffer, bytes, offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return got < 0 ? errno : -1;
-        buffer += got;
-        offset += got;
-        bytes -= (size_t)got;
-    }
-    return 0;
-}
-
 static bool is_unchanged(int descriptor, const struct zinf_source *source)
 {
     struct stat st;
@@ -230,7 +204,8 @@ int zinf_sources_read(struct zinf_sources *sources, int index, int64_t offset, v
     const struct zinf_source *source = &sources->items[index];
     ZINF_ASSERT(offset >= 0 && offset + (int64_t)bytes <= source->bytes);
     const int descriptor = descriptor_of(sources, index);
-    const int reason = descriptor < 0 ? errno : read_all(descriptor, buffer, bytes, offset);
+    const int reason =
+        descriptor < 0 ? errno : zinf_file_transfer(descriptor, buffer, bytes, offset, 0);
     if (reason > 0)
         return zinf_error_set(error, ZINF_E_DATA, "cannot read \"%s\" at offset %lld: %s",
                               source->path, (long long)offset, strerror(reason));

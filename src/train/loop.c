@@ -382,8 +382,11 @@ static int after_step(struct loop *loop, const struct zinf_step_result *result, 
         status = checkpoint(loop, due || last);
     *stop = last || stopping || limit;
     if (status == ZINF_E_NO_SPACE || status == ZINF_E_RUNTIME) {
-        if (*stop)
-            return ZINF_E_RUNTIME; /* the last checkpoint could not be written */
+        if (*stop) {
+            tell_once(run, "the last checkpoint could not be written; the run folder's newest one "
+                           "is what is left of this run");
+            return ZINF_E_RUNTIME;
+        }
         zinf_warn("training goes on without this checkpoint (%d failed so far)",
                   run->checkpoints_failed);
         return ZINF_OK;

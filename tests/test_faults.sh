@@ -1,0 +1,56 @@
+#!/bin/sh
+# The n-th I/O call of a run with both offloads on NVMe and a checkpoint fails, for growing n until a run has fewer calls: never a wrong number, never a
+# hang. What can be recovered changes no bit; the rest ends with the contract's code, a file and an offset. ZINF_LONG=1: every n, else some.
+. "${srcdir:-.}/tests/lib.sh"
+text "$work/text" 80000
+mkdir "$work/nvme"
+config "$work/ds.json" 3
+step=7
+[ -z "${ZINF_LONG:-}" ] || step=1
+
+# run NAME FAULT: three steps on one rank
+run() {
+    rm -rf "$work/$1"
+    ZINF_FAULT=$2 timeout 20 "$program" "$work/ds.json" -q --threads 1 --run-dir "$work/$1" --set zinf.train.steps=3 \
+        --set zero_optimization.sub_group_size=4096 --set zero_optimization.offload_optimizer.device=nvme \
+        --set zero_optimization.offload_optimizer.nvme_path="$work/nvme" --set zero_optimization.offload_param.device=nvme \
+        --set zero_optimization.offload_param.nvme_path="$work/nvme" --set gradient_accumulation_steps=1 > "$work/out" 2>&1
+}
+
+
+run whole "" || { fail "without a fault: $?"; cat "$work/out"; finish; }
+for engine in io_uring threads; do
+    export ZINF_IO_ENGINE=$engine
+    for operation in read write; do
+        for what in err=EIO err=ENOSPC short=512 err=EAGAIN err=EINTR; do
+            n=1 runs=0
+            while :; do
+                run fault "op=$operation,n=$n,$what"
+                code=$?
+                name="$engine $operation $what n=$n"
+                [ $code -ne 124 ] || { fail "$name: hangs"; break; }
+                case $what in
+                short* | *EAGAIN | *EINTR)
+                    [ $code -eq 0 ] || { fail "$name: exit code $code"; tail -n 3 "$work/out"; }
+                    out=$("$tools/metrics_diff" "$work/whole/metrics.jsonl" "$work/fault/metrics.jsonl" 0) ||
+                        fail "$name: $out"
+                    ;;
+                *)
+                    case $code in
+                    0) out=$("$tools/metrics_diff" "$work/whole/metrics.jsonl" "$work/fault/metrics.jsonl" 0) || fail "$name: $out" ;;
+                    1 | 2 | 3 | 4) grep -q 'error' "$work/out" || { fail "$name: no message"; cat "$work/out"; } ;;
+                    *) fail "$name: exit code $code"; tail -n 3 "$work/out" ;;
+                    esac
+                    ;;
+                esac
+                runs=$((runs + 1))
+                [ $n -gt 600 ] && break # more than such a run has calls
+                n=$((n + step))
+                [ -n "${ZINF_LONG:-}" ] || step=$((step + 31))
+            done
+            [ -n "${ZINF_LONG:-}" ] || step=7
+            [ -z "$(ls -A "$work/nvme")" ] || fail "$engine $operation $what: files are left on the drive"
+        done
+    done
+done
+finish
