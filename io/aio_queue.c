@@ -77,18 +77,20 @@ void zinf_aio_queue_add(struct zinf_aio_queue *queue, struct zinf_aio_request *r
         finish(queue, request);
         return;
     }
-    if (queue->first)
-        queue->last->next = request;
+    if (queue->first[request->write])
+        queue->last[request->write]->next = request;
     else
-        queue->first = request;
-    queue->last = request;
+        queue->first[request->write] = request;
+    queue->last[request->write] = request;
     pthread_cond_broadcast(&queue->work);
 }
 
-/* The next piece of the oldest request that is not wholly cut. */
+/* The next piece of the oldest read or write, in turn, that is not wholly cut. */
 static struct zinf_aio_piece *cut(struct zinf_aio_queue *queue)
 {
-    struct zinf_aio_request *request = queue->first;
+    int direction = queue->first[queue->turn] ? queue->turn : !queue->turn;
+    struct zinf_aio_request *request = queue->first[direction];
+    queue->turn = !direction;
     struct zinf_aio_piece *piece = queue->free;
     queue->free = piece->next;
     size_t bytes = request->bytes - request->cut_bytes;
@@ -105,7 +107,7 @@ static struct zinf_aio_piece *cut(struct zinf_aio_queue *queue)
     request->pieces++;
     queue->in_flight++;
     if (request->cut_bytes == request->bytes)
-        queue->first = request->next;
+        queue->first[direction] = request->next;
     return piece;
 }
 
@@ -132,7 +134,7 @@ struct zinf_aio_piece *zinf_aio_queue_take(struct zinf_aio_queue *queue)
     struct zinf_aio_piece *piece = queue->again;
     if (piece)
         queue->again = piece->next;
-    else if (queue->first && queue->free)
+    else if ((queue->first[0] || queue->first[1]) && queue->free)
         piece = cut(queue);
     if (piece)
         ask_seam(queue, piece);
@@ -162,7 +164,7 @@ static void end_piece(struct zinf_aio_queue *queue, struct zinf_aio_piece *piece
         request->error = error;
         request->error_offset = piece->offset;
         if (request->cut_bytes < request->bytes) { /* then it is the first: the rest is not begun */
-            queue->first = request->next;
+            queue->first[request->write] = request->next;
             request->cut_bytes = request->bytes;
         }
     }

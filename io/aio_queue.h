@@ -37,7 +37,8 @@ struct zinf_aio_queue {
     struct zinf_aio *aio;
     pthread_mutex_t lock;
     pthread_cond_t work, finished;          /* there may be a piece to take; a request has ended */
-    struct zinf_aio_request *first, *last;  /* not wholly cut */
+    struct zinf_aio_request *first[2], *last[2]; /* reads and writes that are not wholly cut */
+    int turn;                               /* which of them is next: a drive does both at a time, so both are kept going */
     struct zinf_aio_piece *pieces, *free, *again; /* (queue_depth), owned; unused; to be tried again */
     int in_flight;                          /* pieces that are not free */
     size_t block_bytes;

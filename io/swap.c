@@ -313,6 +313,11 @@ bool zinf_swap_direct(const struct zinf_swap *swap)
     return swap->direct;
 }
 
+int zinf_swap_descriptor(const struct zinf_swap *swap)
+{
+    return swap->descriptor;
+}
+
 int zinf_swap_attach(struct zinf_swap *swap, struct zinf_aio *aio)
 {
     ZINF_ASSERT(swap->engine_count < MOST_ENGINES);

@@ -42,6 +42,8 @@ int zinf_swap_open(struct zinf_swap **swap, const struct zinf_swap_options *opti
                    struct zinf_error *error);
 void zinf_swap_close(struct zinf_swap *swap);
 bool zinf_swap_direct(const struct zinf_swap *swap);
+/** Of the file, for those who measure it; borrowed. */
+int zinf_swap_descriptor(const struct zinf_swap *swap);
 
 /** A transfer of a whole extent (or its first `bytes`) in flight. */
 struct zinf_swap_transfer {
@@ -50,7 +52,7 @@ struct zinf_swap_transfer {
     uint64_t generation; /* expected of a read */
 };
 
-/** An engine's view of the file: call once for each zinf_aio that will move its extents. */
+/** An engine's view of the file: call once for each zinf_aio that will move its extents, before its first transfer. */
 int zinf_swap_attach(struct zinf_swap *swap, struct zinf_aio *aio);
 
 /** Begin to write: the checksum is taken from the buffer now; the buffer must not change until zinf_swap_wait(). Padding included. */

@@ -40,12 +40,23 @@ try 2 config ds.json --dry-run=1; says "takes no value"
 try 2 config ds.json other.json; says "one argument too many"
 try 2 config; says "which file?"
 try 2 init; says "right is: zinf init NAME"
-for command in tokenize generate bench; do
+for command in tokenize generate; do
     try 2 $command; says "zinf $command: not yet in this version"
 done
 try 0 plan ds.json --ranks 4 --gpu-memory 80GB; prints "memory of a rank"
 try 3 plan ds.json --ranks 4 --host-memory 1MB; says "does not fit"; says "optimizer nvme, param nvme"
 try 2 plan ds.json --ranks 4 --host-memory much; says "right is a size"
+try 0 bench io . --size 16MiB --engine threads --block-size 1MiB --queue-depth 2 --seconds 0.01 --rounds 1 --json
+for key in '"best"' '"mixed"' '"bytes_per_s"' '"cpu_s_per_gb"'; do prints "$key"; done
+try 0 bench memory --rounds 1; prints "memcpy"
+try 0 bench adam --rounds 1 --threads 1; prints "stream of the same bytes"
+try 2 bench wrong; says "zinf bench wrong: right is io, adam"
+try 2 bench collectives; says "not yet in this version"
+try 2 bench io nowhere; says "nowhere: no file can be made there"
+try 2 bench io --engine libaio; says "there is no such I/O engine here"
+try 2 bench io --size 1; says "right is a size of at least"
+try 2 bench io --size 1MiB; says "at least 16777216 bytes"
+try 2 bench io --seconds x; says "--seconds x: right is a number above 0"
 
 # options stand before and after, in both spellings; the last --set wins
 try 0 config ds.json --ranks 4 --set train_batch_size=8; prints "batch 8 = micro-batch 2 x accumulation 1 x 4 ranks"

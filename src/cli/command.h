@@ -48,7 +48,7 @@ void zinf_command_log_report(const struct zinf_config_report *report);
 /* One declaration a command. */
 extern const struct zinf_command zinf_command_train, zinf_command_eval, zinf_command_plan;
 extern const struct zinf_command zinf_command_config_file; /* `zinf config` */
-extern const struct zinf_command zinf_command_report;
+extern const struct zinf_command zinf_command_report, zinf_command_bench;
 extern const struct zinf_command zinf_command_inspect;
 extern const struct zinf_command zinf_command_export;
 extern const struct zinf_command zinf_command_env;

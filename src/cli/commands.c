@@ -40,14 +40,6 @@ static const struct zinf_command generate = {.name = "generate",
                                              .options = generate_options,
                                              .max_arguments = -1,
                                              .run = not_yet};
-static const struct zinf_command bench = {.name = "bench",
-                                          .arguments =
-                                              "io|adam|gemm|memory|collectives|checkpoint|all",
-                                          .summary = "measure this machine (not yet)",
-                                          .help = "",
-                                          .max_arguments = -1,
-                                          .takes_json = true,
-                                          .run = not_yet};
 // One line a command.
 // clang-format off
 const struct zinf_command *const zinf_commands[] = {
@@ -60,7 +52,7 @@ const struct zinf_command *const zinf_commands[] = {
     &zinf_command_inspect,
     &zinf_command_export,
     &zinf_command_report,
-    &bench,
+    &zinf_command_bench,
     &zinf_command_env,
     &zinf_command_init,
     &zinf_command_help,
