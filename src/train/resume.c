@@ -187,7 +187,6 @@ static int first_weights(struct zinf_run *run)
     }
     if (status)
         log_error(run, &error);
-    zinf_weights_round(&run->zero);
     return status;
 }
 

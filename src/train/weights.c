@@ -13,9 +13,22 @@ typedef int (*run_fn)(void *context, int param, int64_t param_offset, int64_t co
 
 struct runs {
     const struct zinf_model *model;
+    enum zinf_dtype dtype;
     run_fn visit;
     void *context;
 };
+
+/* In 16 bits the masters start from the rounded values, as those of a model that was cast do
+ * (contract, "What a batch is"). */
+static void round_to(enum zinf_dtype dtype, float *values, int64_t count)
+{
+    uint16_t low[1024];
+    for (int64_t at = 0; dtype != ZINF_FP32 && at < count; at += 1024) {
+        int64_t n = count - at < 1024 ? count - at : 1024;
+        zinf_dtype_convert(low, dtype, values + at, ZINF_FP32, n);
+        zinf_dtype_convert(values + at, ZINF_FP32, low, dtype, n);
+    }
+}
 
 static int runs_of_part(void *context, int block, struct zinf_range part, float *master,
                         float *const moment[2])
@@ -28,17 +41,20 @@ static int runs_of_part(void *context, int block, struct zinf_range part, float 
         const struct zinf_piece *piece = &b->pieces[i];
         struct zinf_range run = zinf_range_intersect(
             part, (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
-        if (run.begin < run.end)
-            status = runs->visit(runs->context, piece->param,
-                                 piece->param_offset + run.begin - piece->block_offset,
-                                 run.end - run.begin, master + (run.begin - part.begin));
+        float *values = master + (run.begin - part.begin);
+        if (run.begin == run.end)
+            continue;
+        status = runs->visit(runs->context, piece->param,
+                             piece->param_offset + run.begin - piece->block_offset,
+                             run.end - run.begin, values);
+        round_to(runs->dtype, values, run.end - run.begin);
     }
     return status;
 }
 
 static int for_each_run(struct zinf_zero *zero, run_fn visit, void *context)
 {
-    struct runs runs = {zero->options.model, visit, context};
+    struct runs runs = {zero->options.model, zero->options.dtype, visit, context};
     return zinf_zero_visit(zero, true, runs_of_part, &runs);
 }
 
@@ -139,25 +155,4 @@ int zinf_weights_load(struct zinf_zero *zero, const char *folder, struct zinf_er
     zinf_safetensors_close(&file);
     free(source.entries);
     return zinf_comm_agree(zero->options.comm, status);
-}
-
-static int round_part(void *context, int block, struct zinf_range part, float *master,
-                      float *const moment[2])
-{
-    const enum zinf_dtype *dtype = context;
-    (void)block;
-    (void)moment;
-    for (int64_t i = 0; i < part.end - part.begin; i++) {
-        uint16_t low;
-        zinf_dtype_convert(&low, *dtype, &master[i], ZINF_FP32, 1);
-        zinf_dtype_convert(&master[i], ZINF_FP32, &low, *dtype, 1);
-    }
-    return ZINF_OK;
-}
-
-void zinf_weights_round(struct zinf_zero *zero)
-{
-    enum zinf_dtype dtype = zero->options.dtype;
-    if (dtype != ZINF_FP32)
-        zinf_zero_visit(zero, true, round_part, &dtype);
 }

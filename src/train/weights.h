@@ -1,5 +1,6 @@
 /*
- * Where the first weights come from: random numbers, or a Hugging Face folder. Every rank makes or reads the elements it owns and no others.
+ * Where the first weights come from: random numbers, or a Hugging Face folder. Every rank makes or reads the elements it owns and no others. In 16 bits
+ * the master weights are the rounded values, as those of a model that was cast.
  */
 #ifndef ZINF_TRAIN_WEIGHTS_H
 #define ZINF_TRAIN_WEIGHTS_H
@@ -22,12 +23,6 @@ void zinf_weights_init(struct zinf_zero *zero, uint64_t seed);
  * @return 0 or ZINF_E_DATA: a tensor missing or of another shape, a damaged file
  */
 int zinf_weights_load(struct zinf_zero *zero, const char *folder, struct zinf_error *error);
-
-/**
- * Round the masters to the 16-bit weights' values, as a model cast to 16 bits starts in DeepSpeed (contract, "What a batch is"). Nothing
- * in fp32. Local.
- */
-void zinf_weights_round(struct zinf_zero *zero);
 
 #ifdef __cplusplus
 }
