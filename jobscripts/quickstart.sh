@@ -18,6 +18,7 @@ cd build
 [ -f Makefile ] || ../configure > configure.log || { tail -n 20 configure.log >&2; exit 1; }
 sed -n '/^  feature/,$p' configure.log 2>/dev/null || :
 make -s -j"$(nproc)" zinf
+mpiexec=$(sed -n 's/^MPIEXEC = //p' Makefile) # of the MPI that zinf was built with
 cd quickstart
 
 # Every twentieth hundred of lines is for evaluation, the others for training.
@@ -47,7 +48,7 @@ cat > ds.json << 'END'
 END
 
 echo "== cd build/quickstart && mpiexec -n 4 ../zinf ds.json $*"
-mpiexec -n 4 ../zinf ds.json "$@"
+"$mpiexec" -n 4 ../zinf ds.json "$@"
 
 echo "== zinf report run"
 ../zinf report run
