@@ -64,7 +64,8 @@ struct Sample {
         checkpoint = {arrays.data(),     static_cast<int>(arrays.size()),
                       &link,             1,
                       attributes.data(), static_cast<int>(attributes.size()),
-                      texts.data(),      static_cast<int>(texts.size())};
+                      texts.data(),      static_cast<int>(texts.size()),
+                      nullptr,           nullptr};
     }
     Sample(const Sample &) = delete;
 

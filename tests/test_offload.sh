@@ -68,6 +68,12 @@ for optimizer in SGD Lion Adagrad; do
     same $optimizer $optimizer-nvme
 done
 
+# Two folders, as two drives would be.
+mkdir "$work/second"
+# shellcheck disable=SC2046
+train two-folders 4 3 $(optimizer_on nvme) $(parameters_on nvme) --set $p.nvme_path="$work/second"
+same fp32-3 two-folders
+
 # Resume: states on NVMe, stopped in the middle, gone on with on other ranks and tiers.
 whole=$work/bf16-3/checkpoints/step-00000012.h5
 config "$work/resume.json" 3

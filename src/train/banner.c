@@ -53,6 +53,14 @@ static const char *tier_name(enum zinf_tier tier)
     return names[tier];
 }
 
+bool zinf_run_io_is_direct(const struct zinf_run *run)
+{
+    bool all = true;
+    for (int i = 0; i < 2; i++)
+        all = all && (!run->zero.swaps[i] || zinf_swap_direct(run->zero.swaps[i]));
+    return all;
+}
+
 static void say_memory(const struct zinf_run *run)
 {
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
@@ -65,13 +73,13 @@ static void say_memory(const struct zinf_run *run)
               (double)bytes->optimizer / mib, (double)bytes->windows / mib,
               (double)bytes->communication / mib, (double)run->step.activation_bytes / mib,
               activations_text(run, text));
-    if (run->zero.swap)
+    if (run->zero.record_count > 0)
         zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe in %d records "
                   "by %s%s, %.1f MiB of rings",
                   tier_name(run->zero.options.offload.optimizer),
                   tier_name(run->zero.options.offload.parameters), (double)bytes->nvme / mib,
                   run->zero.record_count, run->zero.update_aio.engine->name,
-                  zinf_swap_direct(run->zero.swap) ? ", O_DIRECT" : ", buffered",
+                  zinf_run_io_is_direct(run) ? ", O_DIRECT" : ", buffered",
                   (double)bytes->rings / mib);
     else if (run->host.size_bytes)
         zinf_info("offload     optimizer %s, parameters %s",

@@ -167,6 +167,14 @@ int zinf_run_take_memory(struct zinf_run *run, bool training)
         budget = memory_budget(&machine, run->comm->local_size, &source);
     int kept = zinf_run_choose_kept_layers(run, training, budget);
     int status = ZINF_OK;
+    if (kept >= 0 && config->memory.host_bytes >= 0 &&
+        run->host.used_bytes > (size_t)config->memory.host_bytes) {
+        zinf_error_log("this does not fit: rings and states in host memory need %.0f MiB a rank, "
+                       "zinf.memory.host allows %.0f MiB; lower buffer_count or sub_group_size",
+                       (double)run->host.used_bytes / (1024.0 * 1024.0),
+                       (double)config->memory.host_bytes / (1024.0 * 1024.0));
+        status = ZINF_E_DOES_NOT_FIT;
+    }
     if (kept < 0)
         status = does_not_fit(run, run->device.used_bytes + run->host.used_bytes, budget, source);
     status = zinf_comm_agree(run->comm, status);

@@ -407,9 +407,9 @@ int zinf_run_write_results(struct zinf_run *run, int status)
     struct zinf_error error = {0};
     if (!run->folder)
         return ZINF_OK;
-    if (run->zero.swap) {
+    if (run->zero.record_count > 0) {
         run->results.io_engine = run->zero.update_aio.engine->name;
-        run->results.io_direct = zinf_swap_direct(run->zero.swap);
+        run->results.io_direct = zinf_run_io_is_direct(run);
         run->results.io_registered = run->zero.update_aio.registered;
     }
     char *text = zinf_results_print(&run->results, status), *line = zinf_format("%s\n", text);

@@ -101,6 +101,8 @@ int zinf_run_save(struct zinf_run *run, double score);
 int zinf_run_load_weights(struct zinf_run *run, const char *checkpoint);
 /** Replace results.json on rank 0. Local. @return 0 or what went wrong, logged */
 int zinf_run_write_results(struct zinf_run *run, int status);
+/** Do all files of the NVMe tier bypass the page cache? */
+bool zinf_run_io_is_direct(const struct zinf_run *run);
 /** Start banner, on rank 0. */
 void zinf_run_banner(const struct zinf_run *run);
 /** End table. Collective. */

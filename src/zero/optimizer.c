@@ -97,23 +97,23 @@ void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_updat
 {
     const struct zinf_block_state *state = &zero->blocks[block];
     struct zinf_range owned = zinf_zero_owned(zero, block);
-    int stretches = zero->swap ? state->record_count : 1;
+    int stretches = zero->record_count > 0 ? state->record_count : 1;
     for (int r = 0; r < stretches; r++) {
         const struct zinf_record *record = &zero->records[state->first_record + r];
-        char *buffer = zero->swap ? zinf_ring_next(&zero->update_ring) : NULL;
-        struct stretch s = zero->swap
+        char *buffer = zero->record_count > 0 ? zinf_ring_next(&zero->update_ring) : NULL;
+        struct stretch s = zero->record_count > 0
                                ? stretch_of(zero, block, record->begin, record->count, buffer)
                                : stretch_of(zero, block, 0, owned.end - owned.begin, NULL);
         for (int i = 0; i < state->run_count; i++)
             update_run(zero, block, &s, &state->runs[i], update);
-        if (zero->swap)
+        if (zero->record_count > 0)
             zinf_ring_release(&zero->update_ring);
     }
 }
 
 void zinf_zero_prefetch_update(struct zinf_zero *zero)
 {
-    if (zero->swap)
+    if (zero->record_count > 0)
         zinf_ring_begin(&zero->update_ring, zero->update_items, NULL, zero->record_count);
 }
 
@@ -139,21 +139,22 @@ int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void
         for (int part = 0; part < ZINF_RING_PARTS; part++)
             list[r].write[part] = list[r].write[part] && write;
     }
-    if (zero->swap)
+    if (zero->record_count > 0)
         zinf_ring_begin(&zero->update_ring, list, NULL, zero->record_count);
-    for (int b = 0; b < zero->options.model->block_count && !status && !zero->swap; b++) {
+    for (int b = 0; b < zero->options.model->block_count && !status && zero->record_count == 0;
+         b++) {
         struct zinf_range owned = zinf_zero_owned(zero, b);
         struct stretch s = stretch_of(zero, b, 0, owned.end - owned.begin, NULL);
         status = visit_stretch(zero, b, &s, write, visit, context);
     }
-    for (int r = 0; r < zero->record_count && !status && zero->swap; r++) {
+    for (int r = 0; r < zero->record_count && !status; r++) {
         const struct zinf_record *record = &zero->records[r];
         struct stretch s = stretch_of(zero, record->block, record->begin, record->count,
                                       zinf_ring_next(&zero->update_ring));
         status = visit_stretch(zero, record->block, &s, write, visit, context);
         zinf_ring_release(&zero->update_ring);
     }
-    if (zero->swap)
+    if (zero->record_count > 0)
         zinf_ring_drain(&zero->update_ring);
     free(list);
     return status;
@@ -179,9 +180,10 @@ const float *zinf_zero_read_part(struct zinf_zero *zero, int record, int part)
 {
     struct zinf_swap_transfer transfer;
     char *buffer = zero->update_ring.options.memory;
+    struct zinf_swap *swap = zero->update_ring.options.swap[part];
     zinf_ring_drain(&zero->update_ring);
-    zinf_swap_read(zero->swap, &zero->update_aio, &transfer,
-                   zero->update_items[record].extent[part], buffer);
-    zinf_swap_wait(zero->swap, &zero->update_aio, &transfer);
+    zinf_swap_read(swap, &zero->update_aio, &transfer, zero->update_items[record].extent[part],
+                   buffer);
+    zinf_swap_wait(swap, &zero->update_aio, &transfer);
     return (const float *)buffer;
 }

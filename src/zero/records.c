@@ -60,25 +60,36 @@ static void cut_blocks(struct zinf_zero *zero)
     }
 }
 
-/* Number the extents in the order in which an update meets them, so that it reads the file from
- * front to back. */
+/* Which of the two files a part is in: the optimizer's (0) or the parameters' (1). */
+static int file_of(const struct zinf_zero *zero, int part)
+{
+    const struct zinf_offload *offload = &zero->options.offload;
+    bool parameter = part == weights_part(zero) && offload->parameters == ZINF_TIER_NVME;
+    bool same = offload->optimizer == ZINF_TIER_NVME && parameter &&
+                strcmp(offload->optimizer_path, offload->parameter_path) == 0;
+    return parameter && !same;
+}
+
+/* Number the extents of each file in the order in which an update meets them, so that it reads the
+ * file from front to back. */
 static void make_items(struct zinf_zero *zero)
 {
     size_t items = (size_t)zero->record_count;
-    int extent = 0;
+    int extent[2] = {0, 0};
     zero->update_items = zinf_alloc(items * sizeof *zero->update_items);
     zero->fetch_items = zinf_alloc(items * sizeof *zero->fetch_items);
     for (int r = 0; r < zero->record_count; r++)
         for (int part = 0; part < ZINF_RING_PARTS; part++) {
             bool streams = zinf_zero_streams(&zero->options, part);
+            int file = file_of(zero, part);
             bool fetched = streams && part == weights_part(zero);
             struct zinf_ring_item *update = &zero->update_items[r], *fetch = &zero->fetch_items[r];
-            update->extent[part] = streams ? extent : -1;
+            update->extent[part] = streams ? extent[file] : -1;
             update->read[part] = part != ZINF_PART_LOW;
             update->write[part] = true;
-            fetch->extent[part] = fetched ? extent : -1;
+            fetch->extent[part] = fetched ? extent[file] : -1;
             fetch->read[part] = true;
-            extent += streams;
+            extent[file] += streams;
         }
 }
 
@@ -159,14 +170,15 @@ void zinf_zero_nvme_traffic(const struct zinf_zero *zero, const struct zinf_plan
     }
 }
 
-static void name_extent(void *context, int extent, char *out, size_t out_bytes)
+/* What an extent of a file holds, for messages. */
+static void name_extent(const struct zinf_zero *zero, int file, int extent, char *out,
+                        size_t out_bytes)
 {
     static const char *const names[] = {"master weights", "first moment", "second moment",
                                         "16-bit weights"};
-    const struct zinf_zero *zero = context;
     for (int r = 0; r < zero->record_count; r++)
         for (int part = 0; part < ZINF_RING_PARTS; part++)
-            if (zero->update_items[r].extent[part] == extent) {
+            if (zero->update_items[r].extent[part] == extent && file_of(zero, part) == file) {
                 char block[96];
                 zinf_plan_block_name(zero->options.model, zero->records[r].block, block,
                                      sizeof block);
@@ -178,23 +190,34 @@ static void name_extent(void *context, int extent, char *out, size_t out_bytes)
             }
 }
 
-static int open_swap(struct zinf_zero *zero, struct zinf_error *error)
+static void name_optimizer_extent(void *context, int extent, char *out, size_t out_bytes)
+{
+    name_extent(context, 0, extent, out, out_bytes);
+}
+
+static void name_parameter_extent(void *context, int extent, char *out, size_t out_bytes)
+{
+    name_extent(context, 1, extent, out, out_bytes);
+}
+
+static int open_swap(struct zinf_zero *zero, int file, struct zinf_error *error)
 {
     const struct zinf_offload *offload = &zero->options.offload;
     size_t *bytes = zinf_alloc((size_t)zero->record_count * ZINF_RING_PARTS * sizeof *bytes);
-    struct zinf_swap_options options = {.folder = offload->optimizer == ZINF_TIER_NVME
-                                                      ? offload->optimizer_path
-                                                      : offload->parameter_path,
-                                        .extent_bytes = bytes,
-                                        .checksums = offload->checksums,
-                                        .name = name_extent,
-                                        .context = zero};
+    struct zinf_swap_options options = {
+        .folder = file == 0 ? offload->optimizer_path : offload->parameter_path,
+        .extent_bytes = bytes,
+        .checksums = offload->checksums,
+        .name = file == 0 ? name_optimizer_extent : name_parameter_extent,
+        .context = zero};
+    int status = ZINF_OK;
     for (int r = 0; r < zero->record_count; r++)
         for (int part = 0; part < ZINF_RING_PARTS; part++)
-            if (zero->update_items[r].extent[part] >= 0)
+            if (zero->update_items[r].extent[part] >= 0 && file_of(zero, part) == file)
                 bytes[options.extent_count++] =
                     (size_t)zero->records[r].count * element_bytes(zero, part);
-    int status = zinf_swap_open(&zero->swap, &options, error);
+    if (options.extent_count > 0)
+        status = zinf_swap_open(&zero->swaps[file], &options, error);
     free(bytes);
     return status;
 }
@@ -211,9 +234,13 @@ static int open_ring(struct zinf_zero *zero, struct zinf_ring *ring, struct zinf
     int status = zinf_aio_open(aio, offload->engine, &options);
     if (status)
         return status;
-    ring->options.swap = zero->swap;
     ring->options.aio = aio;
-    return zinf_swap_attach(zero->swap, aio);
+    for (int part = 0; part < ZINF_RING_PARTS; part++)
+        ring->options.swap[part] = zero->swaps[file_of(zero, part)];
+    for (int file = 0; file < 2 && !status; file++)
+        if (zero->swaps[file])
+            status = zinf_swap_attach(zero->swaps[file], aio);
+    return status;
 }
 
 int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
@@ -221,7 +248,9 @@ int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
 {
     if (zero->record_count == 0)
         return ZINF_OK;
-    int status = open_swap(zero, error);
+    int status = open_swap(zero, 0, error);
+    if (!status)
+        status = open_swap(zero, 1, error);
     if (!status)
         status = open_ring(zero, &zero->update_ring, &zero->update_aio, host);
     if (!status && zero->options.offload.parameters == ZINF_TIER_NVME)
@@ -239,7 +268,8 @@ void zinf_zero_close_records(struct zinf_zero *zero)
         zinf_ring_drain(&zero->fetch_ring);
         zinf_aio_close(&zero->fetch_aio);
     }
-    zinf_swap_close(zero->swap);
+    zinf_swap_close(zero->swaps[0]);
+    zinf_swap_close(zero->swaps[1]);
     free(zero->records);
     free(zero->update_items);
     free(zero->fetch_items);

@@ -26,7 +26,7 @@ static void finish(struct zinf_ring *ring, int buffer)
     for (int part = 0; part < ZINF_RING_PARTS; part++) {
         if (!ring->buffers[buffer].busy[part])
             continue;
-        zinf_swap_wait(ring->options.swap, ring->options.aio,
+        zinf_swap_wait(ring->options.swap[part], ring->options.aio,
                        &ring->buffers[buffer].transfers[part]);
         ring->buffers[buffer].busy[part] = false;
     }
@@ -43,11 +43,11 @@ static void move(struct zinf_ring *ring, int64_t position, bool write)
         if (item->extent[part] < 0 || !(write ? item->write : item->read)[part])
             continue;
         if (write)
-            zinf_swap_write(ring->options.swap, ring->options.aio, transfer, item->extent[part],
-                            memory);
+            zinf_swap_write(ring->options.swap[part], ring->options.aio, transfer,
+                            item->extent[part], memory);
         else
-            zinf_swap_read(ring->options.swap, ring->options.aio, transfer, item->extent[part],
-                           memory);
+            zinf_swap_read(ring->options.swap[part], ring->options.aio, transfer,
+                           item->extent[part], memory);
         *(write ? &ring->write_bytes : &ring->read_bytes) += (int64_t)transfer->request.bytes;
         ring->buffers[buffer].busy[part] = true;
     }

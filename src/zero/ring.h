@@ -29,7 +29,7 @@ struct zinf_ring_item {
 };
 
 struct zinf_ring_options {
-    struct zinf_swap *swap;              /* borrowed */
+    struct zinf_swap *swap[ZINF_RING_PARTS]; /* where a part's extents are; borrowed */
     struct zinf_aio *aio;                /* of the thread that uses the ring; borrowed */
     int buffer_count;                    /* 1 .. ZINF_RING_BUFFERS */
     int lookahead;                       /* < buffer_count; at most buffer_count - 2 when records are written */

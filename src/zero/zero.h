@@ -109,7 +109,7 @@ struct zinf_zero {
     struct zinf_ring_item *update_items, *fetch_items; /* (record_count) */
     struct zinf_ring update_ring, fetch_ring; /* of the compute lane; of the mover */
     struct zinf_aio update_aio, fetch_aio;
-    struct zinf_swap *swap;         /* NULL: nothing on NVMe */
+    struct zinf_swap *swaps[2];     /* of the optimizer's folder and of the parameters'; one serves both when they are the same */
     int *fetch_sequence;            /* records in the order of the plan's gathers */
     int64_t fetch_length;
     double wait_update_s;           /* the compute lane's waits for the drive in this step */
