@@ -99,12 +99,28 @@ done
 "$mpiexec" -n 2 "$program" config ds.json > out 2> err || fail "config on 2 ranks: $(cat err)"
 count 1 "x 2 ranks" out
 
+# where the ranks run, and which folder each takes of several
+mkdir n0 n1
+swap='zero_optimization.offload_optimizer={"device": "nvme", "nvme_path": '
+dry() { "$mpiexec" -n 2 "$program" ds.json --threads 1 --dry-run "$@" > out 2> err; }
+dry --set zinf.bind=none --set "$swap[\"n0\", \"n1\"]}" || fail "two folders: $(cat err)"
+says "binding     none: "; says "  n0"; says "  n1"; count 1 "nvme_path" err
+dry --set "$swap[\"n0\", \"n9\"]}"
+[ $? -eq 2 ] || fail "one of two folders is missing: not exit code 2"
+count 1 "nvme_path n9: " err
+dry --set "$swap[]}"
+[ $? -eq 2 ] || fail "a list of no folders: not exit code 2"
+says "right is a path or a list of paths"
+dry --set zinf.bind=core --threads 4000
+[ $? -eq 2 ] || fail "bind core that does not fit: not exit code 2"
+count 1 'zinf.bind "core" cannot be: 2 ranks x 4000 threads' err
+
 # env: what is built in and what the machine allows; the same as JSON and nothing else on standard output
 try 0 env; prints "zinf 0"; prints "machine"; prints "locked_memory"; prints "hdf5"; prints "threads: "
 try 0 env "$work"; prints "swap_file works"
 try 0 env "$work" --json; prints '"engines": {'; prints '"swap_file": "works"'; prints '"cpus_allowed": "'
 [ "$(head -c 1 out)" = "{" ] || fail "env --json: more than an object on standard output"
-[ -z "$(ls -A "$work" | grep -v -x -e text -e ds.json -e out -e err -e '.*.json')" ] || fail "env left something: $(ls -A "$work")"
+[ -z "$(ls -A "$work" | grep -v -x -e text -e ds.json -e 'n[01]' -e out -e err -e '.*.json')" ] || fail "env left something: $(ls -A "$work")"
 try 0 env no/such/folder; prints "swap_file No such file or directory"
 ZINF_MARK=seen try 0 env; prints "ZINF_MARK"; prints "seen"
 "$mpiexec" -n 2 "$program" env > out 2> err || fail "env on 2 ranks: $(cat err)"

@@ -106,7 +106,7 @@ int zinf_rankmap_open(struct zinf_rankmap *map, struct zinf_comm *comm, enum zin
 void zinf_rankmap_release(struct zinf_rankmap *map);
 
 /**
- * Give each rank one of several paths (folders for swap files) and note it in the rows. Collective over comm.
+ * Give each rank one of several paths (folders for swap files) and note it in the rows, beside what a call before noted. Collective over comm.
  * @return the number of this rank's path
  */
 int zinf_rankmap_share_paths(struct zinf_rankmap *map, struct zinf_comm *comm,

@@ -195,7 +195,10 @@ int zinf_rankmap_share_paths(struct zinf_rankmap *map, struct zinf_comm *comm,
     zinf_rankmap_paths(near, path_count, numa, count, path_of);
     int path = path_of[mine->local_rank];
     struct zinf_rankmap_row row = *mine;
-    snprintf(row.path, sizeof row.path, "%s", paths[path]);
+    bool more = *row.path && strcmp(row.path, paths[path]) != 0;
+    char *text = zinf_format("%s%s%s", more ? mine->path : "", more ? ", " : "", paths[path]);
+    snprintf(row.path, sizeof row.path, "%s", text);
+    free(text);
     zinf_comm_gather_small(comm, &row, sizeof row, map->rows);
     free(near);
     free(numa);

@@ -36,8 +36,8 @@ void zinf_config_free(struct zinf_config *config)
     free(config->model.path);
     zinf_json_free(config->model.config);
     free(config->model.config_source);
-    free(config->offload.optimizer_path);
-    free(config->offload.parameter_path);
+    list_free(&config->offload.optimizer_paths);
+    list_free(&config->offload.parameter_paths);
     list_free(&config->data.train);
     list_free(&config->data.eval);
     free(config->data.format);
@@ -271,8 +271,8 @@ static void fill_offload(struct zinf_loader *loader)
     loader->config->zero.sub_group_size = integer_at(loader, "zero_optimization.sub_group_size");
     offload->optimizer = device_at(loader, "zero_optimization.offload_optimizer.device");
     offload->parameters = device_at(loader, "zero_optimization.offload_param.device");
-    offload->optimizer_path = copy_at(loader, "zero_optimization.offload_optimizer.nvme_path");
-    offload->parameter_path = copy_at(loader, "zero_optimization.offload_param.nvme_path");
+    offload->optimizer_paths = list_at(loader, "zero_optimization.offload_optimizer.nvme_path");
+    offload->parameter_paths = list_at(loader, "zero_optimization.offload_param.nvme_path");
     offload->optimizer_buffers =
         (int)integer_at(loader, "zero_optimization.offload_optimizer.buffer_count");
     offload->parameter_buffers =

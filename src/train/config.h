@@ -84,7 +84,7 @@ enum zinf_config_device { ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_CPU, ZINF_
 
 struct zinf_config_offload {
     enum zinf_config_device optimizer, parameters;
-    char *optimizer_path, *parameter_path; /* nvme_path; NULL unless nvme */
+    struct zinf_config_list optimizer_paths, parameter_paths; /* nvme_path; ranks of a node share out several */
     int optimizer_buffers, parameter_buffers;
     int queue_depth, io_threads;
     int64_t block_bytes;

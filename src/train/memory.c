@@ -23,16 +23,17 @@ static enum zinf_tier tier_of(enum zinf_config_device device)
 }
 
 /* sub_group_size is an upper bound: its default of 1e9 would be 12 GB a record. */
-static struct zinf_offload offload_of(const struct zinf_config *config)
+static struct zinf_offload offload_of(const struct zinf_run *run)
 {
+    const struct zinf_config *config = run->config;
     const struct zinf_config_offload *offload = &config->offload;
     int64_t record = config->zero.sub_group_size;
     if (record < 1024 || record > LARGEST_RECORD)
         record = LARGEST_RECORD;
     return (struct zinf_offload){.optimizer = tier_of(offload->optimizer),
                                  .parameters = tier_of(offload->parameters),
-                                 .optimizer_path = offload->optimizer_path,
-                                 .parameter_path = offload->parameter_path,
+                                 .optimizer_path = run->optimizer_path,
+                                 .parameter_path = run->parameter_path,
                                  .optimizer_buffers = offload->optimizer_buffers,
                                  .parameter_buffers = offload->parameter_buffers,
                                  .record_elements = record / 1024 * 1024,
@@ -61,7 +62,7 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
         .moment_count = training ? zinf_optimizer_state_names(config->optimizer.kind,
                                                               config->optimizer.momentum, names)
                                  : 0,
-        .offload = training ? offload_of(run->config) : (struct zinf_offload){0},
+        .offload = training ? offload_of(run) : (struct zinf_offload){0},
         .no_decay = run->no_decay,
         .watchdog_s = config->watchdog_s};
     const struct zinf_step_options step = {

@@ -217,6 +217,20 @@ static int set_threads(struct zinf_run *run)
     return ZINF_OK;
 }
 
+/* Each rank's folder for swap files. Collective. */
+static void choose_folders(struct zinf_run *run)
+{
+    const struct zinf_config_offload *offload = &run->config->offload;
+    const struct zinf_config_list *const lists[2] = {&offload->optimizer_paths,
+                                                     &offload->parameter_paths};
+    const enum zinf_config_device devices[2] = {offload->optimizer, offload->parameters};
+    const char **const chosen[2] = {&run->optimizer_path, &run->parameter_path};
+    for (int i = 0; i < 2; i++)
+        if (devices[i] == ZINF_CONFIG_DEVICE_NVME)
+            *chosen[i] = lists[i]->items[zinf_rankmap_share_paths(
+                &run->rankmap, run->comm, (const char *const *)lists[i]->items, lists[i]->count)];
+}
+
 static int open_common(struct zinf_run *run, bool training)
 {
     const struct zinf_config *config = run->config;
@@ -225,8 +239,11 @@ static int open_common(struct zinf_run *run, bool training)
     /* Ranks wait for each other in checkpoints too, where a slow disk is no hang. */
     run->comm->watchdog_s = 10 * config->watchdog_s;
     int status = set_threads(run);
-    if (!status)
-        status = open_model(run);
+    if (status)
+        return status;
+    if (training)
+        choose_folders(run);
+    status = open_model(run);
     if (!status)
         status = open_data(run, training);
     if (!status && training)

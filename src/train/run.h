@@ -34,6 +34,7 @@ struct zinf_run {
     struct zinf_comm *comm;
     int threads;
     struct zinf_rankmap rankmap; /* which rank runs where */
+    const char *optimizer_path, *parameter_path; /* of nvme_path this rank's; NULL: none */
     struct zinf_model *model;
     struct zinf_batches *train, *eval; /* NULL: not needed by this command */
     struct zinf_plan plan, evaluation_plan;

@@ -65,6 +65,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
+GresTypes=gpu
 MpiDefault=pmi2
 ReturnToService=2
 MailProg=/bin/true
@@ -74,10 +75,11 @@ JobCompType=jobcomp/none
 KillWait=10
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=5,bf_interval=5
-NodeName=a NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=4 State=UNKNOWN
-NodeName=b NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=4 State=UNKNOWN
+NodeName=a NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=4 Gres=gpu:2 State=UNKNOWN
+NodeName=b NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=4 Gres=gpu:2 State=UNKNOWN
 PartitionName=check Nodes=a,b Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 CONF
+    printf 'Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n' > "$slurm/gres.conf" # two GPUs in name only
     export SLURM_CONF="$slurm/slurm.conf"
     slurmctld -f "$SLURM_CONF" -c > "$slurm/out" 2>&1 || fail "slurmctld does not start: $(cat "$slurm/out")"
     for node in a b; do
@@ -91,7 +93,7 @@ CONF
     exit 1
 }
 
-# job NAME SBATCH-OPTION... -- ARGUMENT...: submit jobscripts/zinf.sbatch; its number to $job, its output to $work/NAME.out.
+# job NAME SBATCH-OPTION... -- ARGUMENT...: submit $script; its number to $job, its output to $work/NAME.out.
 job() {
     name=$1
     shift
@@ -104,6 +106,7 @@ job() {
     # shellcheck disable=SC2086 # a list of options without blanks
     job=$(cd "$work" && ZINF="${ZINF:-$program}" MPIEXEC="$mpiexec" sbatch --parsable --job-name="$name" --output="$work/$name.out" $options \
         "$script" "$@") || fail "sbatch $name"
+    echo "$job" > "$work/$name.job"
 }
 
 state() {
@@ -138,7 +141,8 @@ same_losses() {
 
 says() { grep -q -- "$2" "$work/$1.out" || { fail "$1 does not say '$2'"; tail -n 30 "$work/$1.out"; }; }
 
-script=$(cd "${srcdir:-.}" && pwd)/jobscripts/zinf.sbatch
+jobscripts=$(cd "${srcdir:-.}" && pwd)/jobscripts
+script=$jobscripts/zinf.sbatch
 two_by_two="--nodes=2 --ntasks-per-node=2 --cpus-per-task=1"
 start_slurm
 text "$work/text" 80000
@@ -153,19 +157,32 @@ ranks 4 "$work/ds.json" --run-dir "$work/plain" || { fail "a run without Slurm: 
 
 # 2 "nodes" x 2 ranks, both ways to start.
 # shellcheck disable=SC2086
-job srun $two_by_two --time=5 -- "$work/ds.json" --run-dir "$work/srun" --threads 1
+job srun $two_by_two --time=30 -- "$work/ds.json" --run-dir "$work/srun" --threads 1
 wait_for 60 COMPLETED
 says srun "4 x 1 threads"
 same_losses plain srun
 # shellcheck disable=SC2086
-job mpiexec $two_by_two --time=5 --export=ALL,ZINF_LAUNCH=mpiexec -- "$work/ds.json" --run-dir "$work/mpiexec" --threads 1
+job mpiexec $two_by_two --time=30 --export=ALL,ZINF_LAUNCH=mpiexec -- "$work/ds.json" --run-dir "$work/mpiexec" --threads 1
 wait_for 60 COMPLETED
 says mpiexec "4 x 1 threads"
 same_losses plain mpiexec
 
+# The GPU script: GPUs in name only, the folder for swap files from the environment, one folder for each rank of a "node".
+mkdir "$work/nvme/0" "$work/nvme/1"
+sed "s|\"nvme_path\": \"$work/nvme\"|\"nvme_path\": [\"\${ZINF_NVME}/0\", \"\${ZINF_NVME}/1\"]|g" "$work/ds.json" > "$work/gpu.json"
+grep -q 'ZINF_NVME}/1' "$work/gpu.json" || fail "gpu.json has no list"
+script=$jobscripts/zinf-gpu-nvme.sbatch
+# shellcheck disable=SC2086
+SLURM_TMPDIR=$work/nvme job gpu $two_by_two --gpus-per-node=2 --time=30 -- "$work/gpu.json" --run-dir "$work/gpu" --threads 1
+wait_for 60 COMPLETED
+says gpu "$work/nvme/1"
+same_losses plain gpu
+rmdir "$work/nvme/0" "$work/nvme/1" || fail "swap files are left: $(ls "$work"/nvme/*)"
+script=$jobscripts/zinf.sbatch
+
 # srun without PMI starts single ranks: refused, not trained four times over.
 # shellcheck disable=SC2086
-job lonely $two_by_two --time=5 --export=ALL,ZINF_PMI=none -- "$work/ds.json" --run-dir "$work/lonely"
+job lonely $two_by_two --time=30 --export=ALL,ZINF_PMI=none -- "$work/ds.json" --run-dir "$work/lonely"
 wait_for 60 FAILED
 says lonely "--mpi="
 [ ! -e "$work/lonely/metrics.jsonl" ] || fail "single ranks under srun trained"
@@ -182,14 +199,10 @@ for launch in srun mpiexec; do
     # shellcheck disable=SC2086
     ZINF=$work/slow job limit-$launch $two_by_two --time=2 --signal=TERM@70 --export=ALL,ZINF_LAUNCH=$launch -- \
         "$work/ds.json" --run-dir "$work/limit-$launch" --threads 1
-    limit_jobs="${limit_jobs:-} $job"
 done
 for launch in srun mpiexec; do
     name=limit-$launch
-    job=${limit_jobs# }
-    job=${job%% *}
-    limit_jobs=${limit_jobs#* }
-    limit_jobs=" ${limit_jobs#"$job"}"
+    job=$(cat "$work/$name.job")
     wait_for_requeue 110
     steps=$(cat "$work/$name/metrics.jsonl" 2> /dev/null | wc -l)
     [ "$steps" -gt 0 ] && [ "$steps" -lt 20 ] || fail "$name was stopped after $steps of 20 steps"
