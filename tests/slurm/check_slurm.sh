@@ -5,7 +5,7 @@
 #   check_slurm.sh                   in the build folder; needs root and Debian's slurm-wlm, munge, slurm-client; else exit 77
 #   SLURM_KEEP=1 check_slurm.sh      leaves the folder with all logs
 #
-# Takes about five minutes: Slurm sends a time limit's signal up to a minute early, and keeps a requeued job waiting for two.
+# Takes a minute and a half, most of it waiting for a time limit: Slurm sends its signal up to a minute early.
 . "${srcdir:-.}/tests/lib.sh"
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
