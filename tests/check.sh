@@ -11,12 +11,20 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$top/build}
 jobs=${JOBS:-$(nproc)}
 
-[ -x "$top/configure" ] || "$top/autogen.sh" || exit 1
-mkdir -p "$build" && cd "$build" || exit 1
+broken()
+{
+    echo "$1"
+    echo "0 passed, 1 failed, 0 skipped"
+    exit 1
+}
+
+[ -x "$top/configure" ] || "$top/autogen.sh" || broken "autogen.sh failed"
+{ mkdir -p "$build" && cd "$build"; } || broken "$build cannot be made"
 if [ $# -gt 0 ] || [ ! -f Makefile ]; then
-    "$top/configure" --enable-werror "$@" || exit 1
+    "$top/configure" --enable-werror "$@" || broken "configure failed"
 fi
-make -j"$jobs" || exit 1
+make -j"$jobs" || broken "zinf does not build"
+make -j"$jobs" check TESTS= || broken "the tests do not build"
 rm -f tests/*.log tests/*.trs
 make -k -j"$jobs" check
 status=$?
