@@ -111,8 +111,11 @@ static int open_schedules(struct zinf_run *run)
     struct zinf_error error = {0};
     double epochs = config->train.epochs * (double)zinf_run_steps_per_epoch(run);
     run->total_steps = config->train.steps > 0 ? config->train.steps : (int64_t)ceil(epochs - 1e-9);
-    if (config->schedule_total_auto)
+    if (config->schedule_total_auto) {
         options.total_num_steps = run->total_steps;
+        zinf_json_set(zinf_json_path(config->effective, "scheduler.params"), "total_num_steps",
+                      zinf_json_new_integer(run->total_steps));
+    }
     zinf_loss_scale_init(&run->loss_scale, &config->precision.loss_scale);
     return agree_on(run->comm, zinf_schedule_init(&run->schedule, &options, &error), &error);
 }
