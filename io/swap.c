@@ -220,6 +220,7 @@ static int fill(struct zinf_swap *swap, struct zinf_error *error)
     if (zeros == MAP_FAILED)
         return zinf_error_set(error, ZINF_E_DOES_NOT_FIT, "no memory for a buffer of %d bytes",
                               FILL_BYTES);
+    madvise(zeros, FILL_BYTES, MADV_HUGEPAGE); /* as the pool's: faster where it works */
     int status = zinf_aio_open(&aio, NULL, &options);
     if (status) {
         munmap(zeros, FILL_BYTES);

@@ -413,6 +413,27 @@ TEST(Swap, AFolderThatIsMissingOrNoFolderOrForbiddenIsAUsersError)
     seam("");
 }
 
+TEST(Swap, AFolderThatAnotherUserOwnsIsRefused)
+{
+    if (getuid() != 0)
+        GTEST_SKIP() << "needs root to become another user";
+    TemporaryFolder folder;
+    ASSERT_EQ(chmod(folder.path().c_str(), 0755), 0);
+    pid_t child = fork();
+    if (!child) {
+        zinf_error error = {};
+        if (setgid(65534) || setuid(65534))
+            _exit(77);
+        bool said = open_status(folder.path(), 4096, &error) == ZINF_E_USAGE &&
+                    strstr(error.text, "Permission denied") &&
+                    strstr(error.text, folder.path().c_str());
+        _exit(said ? 0 : 1);
+    }
+    int code;
+    waitpid(child, &code, 0);
+    EXPECT_EQ(code, 0);
+}
+
 TEST(Swap, WhatDoesNotFitIsFoundAtOnceWithNumbers)
 {
     TemporaryFolder folder;

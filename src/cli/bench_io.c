@@ -7,11 +7,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "base/clock.h"
 #include "io/swap.h"
+#include "memory/pool.h"
 
 enum { IN_FLIGHT = 6, MOST_POINTS = 256, SMALLEST_REQUEST = 16 << 20, THREADS_AT_MOST = 16 };
 
@@ -30,7 +30,8 @@ struct point {
 struct drive {
     const struct zinf_bench *bench;
     struct zinf_swap *swap;
-    char *buffers; /* (IN_FLIGHT, request_bytes) */
+    struct zinf_pool pool; /* memory as a run has it */
+    char *buffers;         /* (IN_FLIGHT, request_bytes) */
     size_t request_bytes;
     struct point points[MOST_POINTS];
     int point_count;
@@ -199,18 +200,18 @@ static int make_file(struct drive *drive, struct zinf_error *error)
     if (file_bytes < drive->request_bytes)
         return zinf_error_set(error, ZINF_E_USAGE, "--size: at least %zu bytes, one request",
                               drive->request_bytes);
-    drive->buffers = mmap(NULL, IN_FLIGHT * drive->request_bytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (drive->buffers == MAP_FAILED)
+    zinf_pool_take(&drive->pool, IN_FLIGHT * drive->request_bytes);
+    if (zinf_pool_open(&drive->pool))
         return zinf_error_set(error, ZINF_E_DOES_NOT_FIT, "no memory for %d buffers of %zu bytes",
                               IN_FLIGHT, drive->request_bytes);
+    drive->buffers = zinf_pool_take(&drive->pool, IN_FLIGHT * drive->request_bytes);
     return zinf_swap_open(&drive->swap, &options, error);
 }
 
 int zinf_bench_io(const struct zinf_bench *bench, struct zinf_json *result,
                   struct zinf_error *error)
 {
-    struct drive drive = {.bench = bench, .buffers = MAP_FAILED};
+    struct drive drive = {.bench = bench};
     int status = list_points(&drive, error);
     if (!status)
         status = make_file(&drive, error);
@@ -220,7 +221,6 @@ int zinf_bench_io(const struct zinf_bench *bench, struct zinf_json *result,
     if (!status)
         tell(&drive, result);
     zinf_swap_close(drive.swap);
-    if (drive.buffers != MAP_FAILED)
-        munmap(drive.buffers, IN_FLIGHT * drive.request_bytes);
+    zinf_pool_close(&drive.pool);
     return status;
 }

@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 dd if=/dev/zero of="$work/file" bs=8M count=$((size / 8)) oflag=direct status=none
 
-# fio_rate PATTERN ENGINE BLOCK_KIB DEPTH MILLISECONDS: MB/s, read and written together
+# fio_rate PATTERN ENGINE BLOCK_KIB DEPTH MILLISECONDS HUGE: MB/s, read and written together; HUGE 1: buffers on huge pages, as zinf has
 fio_rate()
 {
     extra=
@@ -24,7 +24,7 @@ fio_rate()
     test "$1" = mixed && rw=rw
     test "$2" = io_uring && extra="--fixedbufs --registerfiles --nonvectored=1"
     # shellcheck disable=SC2086
-    fio --name=z --filename="$work/file" --direct=1 --size="${size}M" --time_based --runtime="${5}ms" --rw="$rw" --ioengine="$2" \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=$6 fio --name=z --filename="$work/file" --direct=1 --size="${size}M" --time_based --runtime="${5}ms" --rw="$rw" --ioengine="$2" \
         --bs="${3}k" --iodepth="$4" $extra --minimal --terse-version=3 | awk -F ';' '{ printf "%.1f\n", ($7 + $48) * 1024 / 1e6 }'
 }
 
@@ -35,13 +35,15 @@ zinf_rate()
         --rounds 1 -q | awk -v pattern="$1" '$2 == pattern && !/best/ { printf "%.1f %.2f\n", $5 * 1000, $6 }'
 }
 
-# The fastest setting of fio as "MB/s ENGINE BLOCK DEPTH"
+# The fastest setting of fio as "MB/s ENGINE BLOCK DEPTH HUGE"
 best_fio()
 {
     for engine in io_uring libaio; do
         for block in ${FIO_BLOCKS_KIB:-256 1024 4096 8192}; do
             for depth in ${FIO_DEPTHS:-4 16 32}; do
-                echo "$(fio_rate "$1" $engine "$block" "$depth" "${MS_CHOOSE:-500}") $engine $block $depth"
+                for huge in 0 1; do
+                    echo "$(fio_rate "$1" $engine "$block" "$depth" "${MS_CHOOSE:-500}" $huge) $engine $block $depth $huge"
+                done
             done
         done
     done | sort -rn | head -1
@@ -56,7 +58,7 @@ for pattern in read write mixed; do
     while [ $round -lt "$rounds" ]; do
         # shellcheck disable=SC2086
         set -- $fio_best
-        fio_now=$(fio_rate $pattern "$2" "$3" "$4" "${MS_COMPARE:-1000}")
+        fio_now=$(fio_rate $pattern "$2" "$3" "$4" "${MS_COMPARE:-1000}" "$5")
         # shellcheck disable=SC2086
         set -- $zinf_best
         echo "$fio_now $(zinf_rate $pattern "$2" "$3" "$4" "${MS_COMPARE:-1000}")" >> "$work/rounds"
