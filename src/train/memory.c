@@ -22,6 +22,12 @@ static enum zinf_tier tier_of(enum zinf_config_device device)
                                               : ZINF_TIER_DEVICE;
 }
 
+/* This rank's folder; for a run that is only planned the first of the list. */
+static const char *folder_of(const char *chosen, const struct zinf_config_list *list)
+{
+    return chosen || list->count == 0 ? chosen : list->items[0];
+}
+
 /* sub_group_size is an upper bound: its default of 1e9 would be 12 GB a record. */
 static struct zinf_offload offload_of(const struct zinf_run *run)
 {
@@ -30,17 +36,18 @@ static struct zinf_offload offload_of(const struct zinf_run *run)
     int64_t record = config->zero.sub_group_size;
     if (record < 1024 || record > LARGEST_RECORD)
         record = LARGEST_RECORD;
-    return (struct zinf_offload){.optimizer = tier_of(offload->optimizer),
-                                 .parameters = tier_of(offload->parameters),
-                                 .optimizer_path = run->optimizer_path,
-                                 .parameter_path = run->parameter_path,
-                                 .optimizer_buffers = offload->optimizer_buffers,
-                                 .parameter_buffers = offload->parameter_buffers,
-                                 .record_elements = record / 1024 * 1024,
-                                 .checksums = true,
-                                 .queue_depth = offload->queue_depth,
-                                 .io_threads = offload->io_threads,
-                                 .io_block_bytes = (size_t)offload->block_bytes};
+    return (struct zinf_offload){
+        .optimizer = tier_of(offload->optimizer),
+        .parameters = tier_of(offload->parameters),
+        .optimizer_path = folder_of(run->optimizer_path, &offload->optimizer_paths),
+        .parameter_path = folder_of(run->parameter_path, &offload->parameter_paths),
+        .optimizer_buffers = offload->optimizer_buffers,
+        .parameter_buffers = offload->parameter_buffers,
+        .record_elements = record / 1024 * 1024,
+        .checksums = true,
+        .queue_depth = offload->queue_depth,
+        .io_threads = offload->io_threads,
+        .io_block_bytes = (size_t)offload->block_bytes};
 }
 
 /* One pass over everything that takes memory: the first time on a counting pool, the second on the

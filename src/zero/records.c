@@ -65,8 +65,10 @@ static int file_of(const struct zinf_zero *zero, int part)
 {
     const struct zinf_offload *offload = &zero->options.offload;
     bool parameter = part == weights_part(zero) && offload->parameters == ZINF_TIER_NVME;
-    bool same = offload->optimizer == ZINF_TIER_NVME && parameter &&
-                strcmp(offload->optimizer_path, offload->parameter_path) == 0;
+    const char *folders[2] = {offload->optimizer_path, offload->parameter_path};
+    bool both = offload->optimizer == ZINF_TIER_NVME && parameter;
+    /* A plan that is only looked at may have no folders. */
+    bool same = both && (!folders[0] || !folders[1] || strcmp(folders[0], folders[1]) == 0);
     return parameter && !same;
 }
 
