@@ -167,7 +167,6 @@ static void print_alternatives(const struct zinf_config *config, const struct bu
          "stage 3, optimizer nvme, param nvme"},
     };
     const double mib = 1024.0 * 1024.0;
-    char drive[] = "nvme_path";
     fprintf(stderr, "\n  what a rank would need       device MiB     host MiB     nvme MiB\n");
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         struct zinf_config other = *config;
@@ -176,7 +175,6 @@ static void print_alternatives(const struct zinf_config *config, const struct bu
         other.zero.stage = choices[i].stage;
         other.offload.optimizer = choices[i].optimizer;
         other.offload.parameters = choices[i].parameters;
-        other.offload.optimizer_path = other.offload.parameter_path = drive;
         int status = estimate(&other, budget, &e, &error);
         if (status && status != ZINF_E_DOES_NOT_FIT)
             return;

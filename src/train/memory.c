@@ -22,10 +22,11 @@ static enum zinf_tier tier_of(enum zinf_config_device device)
                                               : ZINF_TIER_DEVICE;
 }
 
-/* This rank's folder; for a run that is only planned the first of the list. */
+/* This rank's folder; for a run that is only planned the first of the list, or a name where none is
+ * given. */
 static const char *folder_of(const char *chosen, const struct zinf_config_list *list)
 {
-    return chosen || list->count == 0 ? chosen : list->items[0];
+    return chosen ? chosen : list->count > 0 ? list->items[0] : "nvme_path";
 }
 
 /* sub_group_size is an upper bound: its default of 1e9 would be 12 GB a record. */
