@@ -21,6 +21,8 @@ choice='adamw-z0-r1-a1 adamw-z0-r2-a4 adamw-z0-r3-a1 adamw-z1-r2-a1 adamw-z1-r4-
     fp16-dynamic-z2-r2-a1 fp16-doubling-z3-r2-a1'
 if [ $# -gt 0 ]; then
     choice=$*
+elif [ -n "${ZINF_QUICK:-}" ]; then
+    choice='adamw-z0-r2-a4 adamw-z3-r3-a1 schedule-one-cycle optimizer-sgd-momentum llama-z3-r2-a1 bf16-z3-r2-a1'
 elif [ -n "${ZINF_LONG:-}" ]; then
     choice=$(cd "$data" && printf '%s\n' *.json | sed '/^model-/d; s/[.]json$//')
 fi
@@ -58,7 +60,7 @@ mutant()
         echo "FAIL mutant $2 was not found out: $out"
     fi
 }
-if [ $# -eq 0 ]; then
+if [ $# -eq 0 ] && [ -z "${ZINF_QUICK:-}" ]; then
     mutant adamw-z2-r2-a1 'optimizer.params.betas=[0.9,0.955]'
     mutant adamw-z2-r2-a1 'optimizer.params.weight_decay=0.09'
     mutant adamw-z2-r2-a1 'gradient_clipping=1.7'

@@ -5,8 +5,10 @@
 text "$work/text" 80000
 mkdir "$work/nvme"
 config "$work/ds.json" 3
-step=7
+step=7 growth=31
+[ -z "$quick" ] || { step=60 growth=120; }
 [ -z "${ZINF_LONG:-}" ] || step=1
+first=$step
 
 # run NAME FAULT: three steps on one rank
 run() {
@@ -46,9 +48,9 @@ for engine in io_uring threads; do
                 runs=$((runs + 1))
                 [ $n -gt 600 ] && break # more than such a run has calls
                 n=$((n + step))
-                [ -n "${ZINF_LONG:-}" ] || step=$((step + 31))
+                [ -n "${ZINF_LONG:-}" ] || step=$((step + growth))
             done
-            [ -n "${ZINF_LONG:-}" ] || step=7
+            [ -n "${ZINF_LONG:-}" ] || step=$first
             [ -z "$(ls -A "$work/nvme")" ] || fail "$engine $operation $what: files are left on the drive"
         done
     done

@@ -3,6 +3,7 @@
 # end is what an undisturbed run gives. ZINF_LONG=1: 50 rounds, else 6.
 . "${srcdir:-.}/tests/lib.sh"
 rounds=6 need=1
+[ -z "$quick" ] || rounds=3
 [ -z "${ZINF_LONG:-}" ] || rounds=50
 seed=${ZINF_SEED:-$$}
 echo "$rounds rounds, ZINF_SEED=$seed"

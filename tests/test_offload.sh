@@ -27,7 +27,9 @@ parameters_on() {
 }
 
 # shellcheck disable=SC2046,SC2086
-for type in fp32 bf16 fp16; do
+types="fp32 bf16 fp16" depths="1 2 3 7" optimizers="SGD Lion Adagrad"
+[ -z "$quick" ] || { types="fp32 bf16" depths=1 optimizers=SGD; }
+for type in $types; do
     enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true --set gradient_accumulation_steps=2")
     for stage in 1 2 3; do
         n=$((stage + 1))
@@ -48,7 +50,7 @@ done
 
 # Ring depths, record sizes, one rank; the serial ring; no prefetch.
 train one 1 3
-for buffers in 1 2 3 7; do
+for buffers in $depths; do
     for size in 1024 4096 1000000000; do
         # shellcheck disable=SC2046
         train one-$buffers-$size 1 3 $(optimizer_on nvme) $(parameters_on nvme) --set $o.buffer_count=$buffers \
@@ -59,7 +61,7 @@ done
 # shellcheck disable=SC2046
 train one-serial 1 3 $(optimizer_on nvme) $(parameters_on nvme) --set $o.buffer_count=1 --set zero_optimization.stage3_prefetch_bucket_size=0
 same one one-serial
-for optimizer in SGD Lion Adagrad; do
+for optimizer in $optimizers; do
     plain="--set optimizer={\"type\":\"$optimizer\",\"params\":{\"lr\":1e-3}}"
     # shellcheck disable=SC2086
     train $optimizer 2 3 $plain
