@@ -4,11 +4,14 @@
 #include "base/signals.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/status.h"
 
@@ -49,6 +52,40 @@ static int catch_signal(int number, void (*handler)(int))
     return ZINF_E_RUNTIME;
 }
 
+/* The thread on which handlers run: it only waits. */
+static void *take_signals(void *unused)
+{
+    sigset_t *set = unused;
+    pthread_sigmask(SIG_UNBLOCK, set, NULL);
+    for (;;)
+        pause();
+    return NULL;
+}
+
+/* No handler may run on a thread that computes: kernels that a library makes at run time (oneDNN 2.6's fp32 products) do not keep the stack
+ * pointer where a signal's frame may be put, and the heap was overwritten when one came. So every thread made from here on blocks the
+ * signals, but one. */
+static int give_signals_a_thread(void)
+{
+    static sigset_t set;
+    static bool running;
+    pthread_t thread;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (running)
+        return 0;
+    int number = pthread_create(&thread, NULL, take_signals, &set);
+    if (number) {
+        zinf_error_log("no thread for signals can be made: %s", strerror(number));
+        return ZINF_E_RUNTIME;
+    }
+    running = true;
+    return pthread_detach(thread) ? ZINF_E_RUNTIME : 0;
+}
+
 int zinf_signals_install(void)
 {
     int status = 0;
@@ -58,7 +95,9 @@ int zinf_signals_install(void)
     atomic_store(&stop_last_ns, 0);
     if ((status = catch_signal(SIGTERM, on_stop)) || (status = catch_signal(SIGINT, on_stop)))
         return status;
-    return catch_signal(SIGUSR1, on_checkpoint);
+    if ((status = catch_signal(SIGUSR1, on_checkpoint)))
+        return status;
+    return give_signals_a_thread();
 }
 
 struct zinf_signals zinf_signals_state(void)
