@@ -18,9 +18,14 @@ start() {
     cat "$work/out"
 }
 
-# ended CODE WHAT [hydra]: the run is over within some seconds with this exit code. MPICH's mpiexec that was itself signalled sometimes
+# ended CODE WHAT [hydra]: the run is over within a minute with this exit code. MPICH's mpiexec that was itself signalled sometimes
 # leaves with 0; then the code of results.json is what counts.
 ended() {
+    for _ in $(seq 600); do
+        kill -0 "$pid" 2> /dev/null || break
+        sleep 0.1
+    done
+    kill -9 "$pid" 2> /dev/null && fail "$2: still running after a minute"
     wait "$pid"
     code=$?
     [ "${3-}" = hydra ] && [ "$code" -eq 0 ] && grep -q "\"exit_code\": *$1" "$work/run/results.json" && return
