@@ -1,6 +1,7 @@
 #!/bin/sh
 # From a fresh clone on Debian 12 to a trained model: installs what is missing (as root or with sudo), builds in ./build, makes a
-# corpus from two packages of English text, trains a small GPT-2 on four MPI ranks with ZeRO stage 3, and shows the curve.
+# corpus from two packages of English text, trains a small GPT-2 on four MPI ranks with ZeRO stage 3, optimizer state and parameters on disk,
+# and shows the curve.
 # About three minutes on two cores when the packages are there. Run it again: it goes on from its checkpoint, or says it is done.
 #
 #   sh jobscripts/quickstart.sh [ZINF OPTION...]          for example --set train.steps=2000
@@ -33,7 +34,8 @@ cat > ds.json << 'END'
   "train_batch_size": 4,
   "gradient_clipping": 1.0,
   "steps_per_print": 50,
-  "zero_optimization": {"stage": 3},
+  "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "."},
+                        "offload_param": {"device": "nvme", "nvme_path": "."}},
   "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.1}},
   "scheduler": {"type": "WarmupCosineLR", "params": {"total_num_steps": 1000, "warmup_num_steps": 50}},
   "zinf": {

@@ -95,15 +95,19 @@ static void make_items(struct zinf_zero *zero)
         }
 }
 
-/* Where parts stand in a buffer, and how long a buffer is. */
+/* Where parts stand in a buffer, and how long a buffer is: as the largest record there is, which
+ * small shards make smaller. */
 static size_t lay_out_buffer(const struct zinf_zero *zero, bool fetch, size_t offsets[])
 {
     size_t used = 0;
+    int64_t largest = 0;
+    for (int r = 0; r < zero->record_count; r++)
+        if (zero->records[r].count > largest)
+            largest = zero->records[r].count;
     for (int part = 0; part < ZINF_RING_PARTS; part++) {
         offsets[part] = used;
         if (zinf_zero_streams(&zero->options, part) && (!fetch || part == weights_part(zero)))
-            used += zinf_swap_padded((size_t)zero->options.offload.record_elements *
-                                     element_bytes(zero, part));
+            used += zinf_swap_padded((size_t)largest * element_bytes(zero, part));
     }
     return used;
 }
