@@ -11,7 +11,8 @@
 
 #include "base/clock.h"
 
-/* A signal to the process, and the moment in which the thread for signals takes it; a second one that is pending would be lost. */
+/* A signal to the process, and the moment in which the thread for signals takes it; a second one
+ * that is pending would be lost. */
 static void send(int number)
 {
     auto taken = [] {

@@ -62,9 +62,10 @@ static void *take_signals(void *unused)
     return NULL;
 }
 
-/* No handler may run on a thread that computes: kernels that a library makes at run time (oneDNN 2.6's fp32 products) do not keep the stack
- * pointer where a signal's frame may be put, and the heap was overwritten when one came. So every thread made from here on blocks the
- * signals, but one. */
+/* No handler may run on a thread that computes: kernels that a library makes at run time
+ * (oneDNN 2.6's fp32 products) do not keep the stack pointer where a signal's frame may be put, and
+ * the heap was overwritten when one came. So every thread made from here on blocks the signals, but
+ * one. */
 static int give_signals_a_thread(void)
 {
     static sigset_t set;
