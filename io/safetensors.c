@@ -196,7 +196,7 @@ static int read_header(struct reader *reader, int descriptor)
     char *text = zinf_alloc(length + 1);
     struct zinf_json *header = NULL;
     struct zinf_error_list errors = {0};
-    struct zinf_json_options options = {reader->path, true, ZINF_E_DATA};
+    struct zinf_json_options options = {reader->path, true, ZINF_E_DATA, false};
     status = zinf_file_read(descriptor, reader->path, text, length, 8, reader->error);
     if (!status && text[0] != '{')
         status = zinf_error_at(reader->error, ZINF_E_DATA, reader->path, 0, 0,
@@ -305,7 +305,7 @@ static int open_index(struct zinf_safetensors *weights, const char *folder,
     char *path = zinf_format("%s/model.safetensors.index.json", folder);
     struct zinf_json *index = NULL;
     struct zinf_error_list errors = {0};
-    struct zinf_json_options options = {path, true, ZINF_E_DATA};
+    struct zinf_json_options options = {path, true, ZINF_E_DATA, false};
     int status = 0;
     if (zinf_json_read(&index, path, &options, &errors))
         status = tell_first(&errors, error);

@@ -75,7 +75,7 @@ struct Net {
 
     Net(const std::string &config, Options o) : options(o)
     {
-        zinf_json_options json = {"config.json", true, ZINF_E_DATA};
+        zinf_json_options json = {"config.json", true, ZINF_E_DATA, false};
         zinf_error_list errors = {};
         zinf_error error = {};
         zinf_json *value = nullptr;

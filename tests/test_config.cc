@@ -28,6 +28,81 @@ TEST(Config, AllProblemsOfAFileComeAtOnceInTheirOrder)
     EXPECT_EQ(lines, (std::vector<int>{2, 3, 4, 5, 5, 7})) << c.all(c.report.errors);
 }
 
+TEST(Config, ASyntaxErrorHidesNoOtherProblem)
+{
+    Config c("{\"train_batch_size\": 8,\n"
+             " \"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 1e-4x, \"lrr\": 3}},\n"
+             " \"fp16\": {\"enabled\": True},\n"
+             " \"zero_optimization\": {\"stage\": 2, \"stage\": 7},\n"
+             " \"zinf\": {\"data\": {\"train\": \"a\" \"eval\": \"b\"}, \"bnd\": 1}}");
+    ASSERT_EQ(c.report.errors.count, 7u) << c.all(c.report.errors);
+    expect_begin(c.error(0), "ds.json:2:50: optimizer.params.lr: 1e-4x is not a JSON number");
+    expect_begin(c.error(1), "ds.json:2:57: optimizer.params.lrr: unknown key");
+    expect_begin(c.error(2), "ds.json:3:22: fp16.enabled: True is Python");
+    expect_begin(c.error(3), "ds.json:4:36: zero_optimization: key \"stage\" stands twice");
+    expect_begin(c.error(4), "ds.json:4:45: zero_optimization.stage: 7 is wrong");
+    expect_begin(c.error(5), "ds.json:5:33: zinf.data: ',' or '}'");
+    expect_begin(c.error(6), "ds.json:5:47: zinf.bnd: unknown key; did you mean zinf.bind?");
+    // what could not be read is not called missing, and where brackets do not match nothing is said
+    Config lost("{\"train_batch_size\": 8x, \"optimizer\": {\"type\": Adam, \"params\": {}}}");
+    EXPECT_EQ(lost.report.errors.count, 2u) << lost.all(lost.report.errors);
+    Config open("{\"train_batch_size\": 8, \"optimizer\": {\"tpye\": \"Adam\"}");
+    EXPECT_EQ(open.report.errors.count, 1u) << open.all(open.report.errors);
+}
+
+TEST(Config, AMisspeltTypeDoesNotHideItsParameters)
+{
+    Config misspelt("{\"train_batch_size\": 8, \"optimizer\": {\"type\": \"AdmaW\",\n"
+                    "\"params\": {\"lr\": -1, \"lrr\": 3}}}");
+    ASSERT_EQ(misspelt.report.errors.count, 3u) << misspelt.all(misspelt.report.errors);
+    expect_begin(misspelt.error(1), "ds.json:2:18: optimizer.params.lr: -1 is wrong");
+    expect_begin(misspelt.error(2), "ds.json:2:22: optimizer.params.lrr: unknown key");
+    Config refused("{\"train_batch_size\": 8, \"optimizer\": {\"type\": \"OneBitAdam\",\n"
+                   "\"params\": {\"freeze_step\": 3}}}");
+    EXPECT_EQ(refused.report.errors.count, 1u) << refused.all(refused.report.errors);
+}
+
+TEST(Config, InlineModelFieldsAreCheckedWithTheirPlace)
+{
+    Config c(with("\"zinf\": {\"model\": {\"config\": {\"model_type\": \"gpt2\", \"n_layers\": 2,\n"
+                  "\"n_layer\": \"3\", \"hidden_size\": 10, \"n_head\": 3,\n"
+                  "\"activation_function\": \"geluu\", \"use_cache\": true}}}"));
+    EXPECT_EQ(c.status, ZINF_E_USAGE);
+    ASSERT_EQ(c.report.errors.count, 4u) << c.all(c.report.errors);
+    expect_begin(c.error(0),
+                 "ds.json:3:53: zinf.model.config.n_layers: unknown key of gpt2 models; "
+                 "the nearest known one is n_layer");
+    expect_begin(c.error(1), "ds.json:4:12: zinf.model.config.n_layer: \"3\" is wrong; it must be");
+    expect_begin(c.error(2), "ds.json:4:46: zinf.model.config.n_head: 3 is wrong; the hidden size");
+    expect_begin(c.error(3), "ds.json:5:24: zinf.model.config.activation_function: \"geluu\"");
+    Config heads(with("\"zinf\": {\"model\": {\"config\": {\"model_type\": \"llama\",\n"
+                      "\"hidden_size\": 10, \"num_attention_heads\": 3, \"n_embd\": 8,\n"
+                      "\"rope_scaling\": {\"rope_type\": \"linear\", \"factr\": 2}}}}"));
+    ASSERT_EQ(heads.report.errors.count, 4u) << heads.all(heads.report.errors);
+    expect_begin(heads.error(0), "ds.json:4:43: zinf.model.config.num_attention_heads: 3 is wrong");
+    expect_begin(heads.error(1), "ds.json:4:46: zinf.model.config.n_embd: unknown key of llama "
+                                 "models; the nearest known one is hidden_size");
+    expect_begin(heads.error(2), "ds.json:5:17: zinf.model.config.rope_scaling.factor: missing");
+    expect_begin(heads.error(3), "ds.json:5:41: zinf.model.config.rope_scaling.factr: unknown key");
+    Config none(with("\"zinf\": {\"model\": {\"config\": {\"n_layer\": 2}}}"));
+    ASSERT_EQ(none.report.errors.count, 1u);
+    expect_begin(none.error(0), "ds.json:3:30: zinf.model.config.model_type: missing; known are");
+}
+
+TEST(Config, InlineModelFieldsMayHoldWhatTransformersWrites)
+{
+    Config c(with("\"zinf\": {\"model\": {\"config\": {\"model_type\": \"gpt2\", \"n_ctx\": 64,\n"
+                  "\"architectures\": [\"GPT2LMHeadModel\"], \"torch_dtype\": \"float32\",\n"
+                  "\"bos_token_id\": 1, \"eos_token_id\": 1}}}"));
+    EXPECT_EQ(c.status, 0) << c.all(c.report.errors);
+    EXPECT_EQ(
+        c.all(c.report.no_effect),
+        "ds.json:3:53: zinf.model.config.n_ctx\nds.json:4:1: zinf.model.config.architectures\n"
+        "ds.json:4:39: zinf.model.config.torch_dtype\nds.json:5:1: "
+        "zinf.model.config.bos_token_id\n");
+    EXPECT_EQ(c.effective("zinf.data.sequence_length"), "1024"); // n_ctx says nothing
+}
+
 TEST(Config, AnUnknownKeyNamesTheNearestOne)
 {
     expect_begin(Config(with("\"zero_optimisation\": {}")).error(),

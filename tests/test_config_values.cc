@@ -301,7 +301,8 @@ TEST(Config, ASetWinsOverTheFileWhateverSpelling)
                   "\"stage3_max_live_parameters\": 5}"),
              {"bf16.enabled=false", "zero_optimization.stage=3",
               "zero_optimization.max_live_parameters=6", "grad_accum_dtype=fp32",
-              "zinf.model.config={\"n_layer\": 2}", "zinf.run.dir=a/b=c"});
+              "zinf.model.config={\"model_type\": \"gpt2\", \"n_layer\": 2}",
+              "zinf.run.dir=a/b=c"});
     ASSERT_EQ(c.status, 0) << c.error();
     EXPECT_EQ(c.config->precision.dtype, ZINF_FP32);
     EXPECT_EQ(c.config->zero.stage, 3);
@@ -317,12 +318,14 @@ TEST(Config, AnObjectOfASetReplacesTheFilesObject)
 {
     Config c(with(""), {"optimizer={\"type\": \"SGD\"}"});
     EXPECT_STREQ(c.config->optimizer.name, "SGD");
-    Config fields(with("\"zinf\": {\"model\": {\"config\": {\"n_layer\": 1, \"n_head\": 2}}}"),
-                  {"zinf.model.config={\"n_layer\": 3}"});
+    Config fields(with("\"zinf\": {\"model\": {\"config\": {\"model_type\": \"gpt2\", \"n_layer\": "
+                       "1, \"n_head\": 2}}}"),
+                  {"zinf.model.config={\"model_type\": \"gpt2\", \"n_layer\": 3}"});
     EXPECT_EQ(zinf_json_get(fields.config->model.config, "n_head"), nullptr);
-    Config one(with("\"zinf\": {\"model\": {\"config\": {\"n_layer\": 1, \"n_head\": 2}}}"),
+    Config one(with("\"zinf\": {\"model\": {\"config\": {\"model_type\": \"gpt2\", \"n_layer\": 1, "
+                    "\"n_head\": 6}}}"),
                {"zinf.model.config.n_layer=3"});
-    EXPECT_EQ(zinf_json_integer(one.config->model.config, "n_head", 0), 2);
+    EXPECT_EQ(zinf_json_integer(one.config->model.config, "n_head", 0), 6);
     EXPECT_EQ(zinf_json_integer(one.config->model.config, "n_layer", 0), 3);
 }
 
@@ -498,7 +501,7 @@ TEST(Config, TheEffectiveConfigurationIsAFixedPoint)
         char *again = zinf_json_print(second.config->effective, 2);
         zinf_json *a, *b;
         zinf_error_list none = {};
-        zinf_json_options strict = {"effective", true, ZINF_E_USAGE};
+        zinf_json_options strict = {"effective", true, ZINF_E_USAGE, false};
         EXPECT_EQ(zinf_json_parse(&a, printed, strlen(printed), &strict, &none), 0);
         EXPECT_EQ(zinf_json_parse(&b, again, strlen(again), &strict, &none), 0);
         size_t count;

@@ -228,7 +228,7 @@ TEST_F(Export, InspectKnowsEachKind)
         EXPECT_EQ(run({"inspect", one.path.string(), "--json", "--verify"}), 0) << said;
         struct zinf_json *report = nullptr;
         struct zinf_error_list errors = {};
-        struct zinf_json_options options = {"report", true, ZINF_E_DATA};
+        struct zinf_json_options options = {"report", true, ZINF_E_DATA, false};
         ASSERT_EQ(zinf_json_parse(&report, said.data(), said.size(), &options, &errors), 0) << said;
         EXPECT_STREQ(zinf_json_string(report, "kind", ""), one.kind);
         if (strcmp(one.kind, "run"))

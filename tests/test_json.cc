@@ -18,7 +18,7 @@ struct Parsed {
     int status;
     Parsed(const std::string &text, bool strict = false)
     {
-        zinf_json_options options = {"t.json", strict, ZINF_E_USAGE};
+        zinf_json_options options = {"t.json", strict, ZINF_E_USAGE, false};
         status = zinf_json_parse(&value, text.data(), text.size(), &options, &errors);
         EXPECT_EQ(status == 0, value != nullptr);
         EXPECT_EQ(status == 0, errors.count == 0) << text;
@@ -102,31 +102,31 @@ TEST(Json, EachMistakeHasOneErrorAtItsPlace)
     struct {
         const char *text, *error;
     } cases[] = {
-        {"{\"a\": cpu}", "t.json:1:7: unquoted strings are not read; write \"cpu\""},
-        {"{\"a\": True}", "t.json:1:7: True is Python; JSON writes true"},
-        {"{\"a\": '''x'''}", "t.json:1:7: multi-line strings"},
-        {"{\"a\": 01}", "t.json:1:7: 01 is not a JSON number"},
-        {"{\"a\": .5}", "t.json:1:7: .5 is not a JSON number"},
-        {"{\"a\": 1.}", "t.json:1:7: 1. is not"},
-        {"{\"a\": 1e}", "t.json:1:7: 1e is not"},
-        {"{\"a\": +1}", "t.json:1:7: +1 is not"},
-        {"{\"a\": 0x10}", "t.json:1:7: 0x10 is not"},
-        {"{\"a\": 1e999}", "t.json:1:7: the number 1e999 is too large"},
-        {"{\"a\": NaN}", "t.json:1:7: unquoted strings"},
+        {"{\"a\": cpu}", "t.json:1:7: a: unquoted strings are not read; write \"cpu\""},
+        {"{\"a\": True}", "t.json:1:7: a: True is Python; JSON writes true"},
+        {"{\"a\": '''x'''}", "t.json:1:7: a: multi-line strings"},
+        {"{\"a\": 01}", "t.json:1:7: a: 01 is not a JSON number"},
+        {"{\"a\": .5}", "t.json:1:7: a: .5 is not a JSON number"},
+        {"{\"a\": 1.}", "t.json:1:7: a: 1. is not"},
+        {"{\"a\": 1e}", "t.json:1:7: a: 1e is not"},
+        {"{\"a\": +1}", "t.json:1:7: a: +1 is not"},
+        {"{\"a\": 0x10}", "t.json:1:7: a: 0x10 is not"},
+        {"{\"a\": 1e999}", "t.json:1:7: a: the number 1e999 is too large"},
+        {"{\"a\": NaN}", "t.json:1:7: a: unquoted strings"},
         {"{\"a\" 1}", "t.json:1:2: key \"a\" has no ':'"},
         {"{\"a\": 1 \"b\": 2}", "t.json:1:9: ',' or '}' should stand here"},
-        {"{\"a\": }", "t.json:1:7: a value should stand here, not '}'"},
+        {"{\"a\": }", "t.json:1:7: a: a value should stand here, not '}'"},
         {"{\"a\": 1", "t.json:1:1: this '{' is never closed"},
-        {"{\"a\": [1}", "t.json:1:9: '}' closes the '['"},
+        {"{\"a\": [1}", "t.json:1:9: a: '}' closes the '['"},
         {"{\"a\": 1} x", "t.json:1:10: there is text behind the end"},
-        {"{\"a\": \"x\n}", "t.json:1:7: this string is not closed"},
-        {"{\"a\": \"\\q\"}", "t.json:1:8: this escape sequence"},
-        {"{\"a\": \"\\ud800\"}", "t.json:1:8: this escape sequence"},
-        {"{\"a\": \"\\u0000\"}", "t.json:1:8: this escape sequence"},
-        {"{\"a\": \"\t\"}", "t.json:1:8: control character in a string; write it as \\u0009"},
-        {"{\"a\": \"\xff\"}", "t.json:1:8: byte 0xff is not UTF-8"},
-        {"{\"a\": \"\xc0\x80\"}", "t.json:1:8: byte 0xc0 is not UTF-8"},
-        {"{\"a\": \"\xed\xa0\x80\"}", "t.json:1:8: byte 0xed is not UTF-8"},
+        {"{\"a\": \"x\n}", "t.json:1:7: a: this string is not closed"},
+        {"{\"a\": \"\\q\"}", "t.json:1:8: a: this escape sequence"},
+        {"{\"a\": \"\\ud800\"}", "t.json:1:8: a: this escape sequence"},
+        {"{\"a\": \"\\u0000\"}", "t.json:1:8: a: this escape sequence"},
+        {"{\"a\": \"\t\"}", "t.json:1:8: a: control character in a string; write it as \\u0009"},
+        {"{\"a\": \"\xff\"}", "t.json:1:8: a: byte 0xff is not UTF-8"},
+        {"{\"a\": \"\xc0\x80\"}", "t.json:1:8: a: byte 0xc0 is not UTF-8"},
+        {"{\"a\": \"\xed\xa0\x80\"}", "t.json:1:8: a: byte 0xed is not UTF-8"},
         {"{\"a\": 1,\n \"b\": 2, \"a\": 3}",
          "t.json:2:10: key \"a\" stands twice (first in line 1)"},
         {"{\"a\": 1 /* x", "t.json:1:9: this comment is never closed"},
@@ -263,7 +263,7 @@ TEST(Json, FilesThatCannotBeReadSaySo)
 {
     zinf_json *value;
     zinf_error_list errors = {};
-    zinf_json_options options = {nullptr, false, ZINF_E_DATA};
+    zinf_json_options options = {nullptr, false, ZINF_E_DATA, false};
     EXPECT_EQ(zinf_json_read(&value, "/nonexistent/x.json", &options, &errors), ZINF_E_DATA);
     EXPECT_EQ(zinf_json_read(&value, "/tmp", &options, &errors), ZINF_E_DATA);
     ASSERT_EQ(errors.count, 2u);
@@ -282,7 +282,7 @@ TEST(Json, AFileIsReadWithItsNameInMessages)
     close(fd);
     zinf_json *value;
     zinf_error_list errors = {};
-    zinf_json_options options = {nullptr, true, ZINF_E_DATA};
+    zinf_json_options options = {nullptr, true, ZINF_E_DATA, false};
     EXPECT_EQ(zinf_json_read(&value, path, &options, &errors), ZINF_E_DATA);
     ASSERT_EQ(errors.count, 1u);
     EXPECT_STREQ(errors.items[0].file, path);

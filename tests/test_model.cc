@@ -18,7 +18,7 @@ struct Model {
     int status = -99;
     explicit Model(const std::string &text)
     {
-        zinf_json_options options = {"config.json", true, ZINF_E_DATA};
+        zinf_json_options options = {"config.json", true, ZINF_E_DATA, false};
         zinf_error_list errors = {};
         zinf_json *config = nullptr;
         EXPECT_EQ(zinf_json_parse(&config, text.data(), text.size(), &options, &errors), 0) << text;

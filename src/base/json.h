@@ -1,7 +1,7 @@
 /*
  * JSON with line and column of every value, all errors of a file at once, and the freedoms HJSON users take:
  * comments (of C, C++ and shell), trailing commas, missing commas between lines, unquoted keys. Multi-line and unquoted strings are
- * refused by name. Duplicate keys are errors. Depth at most 64.
+ * refused by name. Duplicate keys are errors. Depth at most 64. Messages begin with the JSON path of the object they are in.
  *
  * Own reader because no C library gives the place of every value and all problems at once (design rule 2).
  */
@@ -55,10 +55,11 @@ struct zinf_json_options {
     const char *file; /* for messages; borrowed during the call */
     bool strict;
     int status;       /* what errors carry, e.g. ZINF_E_USAGE, ZINF_E_DATA */
+    bool partial;     /* hand out what could be read, without the members that could not, unless brackets do not match */
 };
 
 /**
- * @param value   out; owned by the caller, zinf_json_free(). NULL when errors were found
+ * @param value   out; owned by the caller, zinf_json_free(). NULL when errors were found (but see options->partial)
  * @param errors  every problem of the text is appended
  * @return 0 or options->status
  */

@@ -1,7 +1,8 @@
 /*
  * The JSON reader: one pass of recursive descent. After an error it goes on behind the next comma,
- * line end or bracket of the same level, so that one run shows all problems of a file; a tree is
- * handed out only when there were none.
+ * line end or bracket of the same level, so that one run shows all problems of a file. The tree is
+ * handed out only when there were none, or to a caller who wants to look for more in what is left:
+ * not where brackets do not match, since nobody knows then which object a key was meant for.
  *
  * HJSON's multi-line and unquoted strings are refused on purpose: "lr: 1e-4 # note" would silently
  * be a string.
@@ -22,7 +23,9 @@ struct parser {
     const char *at, *end;
     int line, column;
     int depth;
+    const char *keys[DEPTH_MAX + 1]; /* the key whose value is read, per level; NULL in an array */
     size_t error_count;
+    bool shapeless; /* brackets do not match */
     const struct zinf_json_options *options;
     struct zinf_error_list *errors;
 };
@@ -32,19 +35,33 @@ static struct zinf_json *parse_value(struct parser *p);
 static void fail(struct parser *p, int line, int column, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* "optimizer.params: ", or nothing at the top. */
+static void path_text(const struct parser *p, char *out, size_t bytes)
+{
+    size_t used = 0;
+    *out = '\0';
+    for (int i = 0; i <= p->depth && used < bytes; i++)
+        if (p->keys[i])
+            used += (size_t)snprintf(out + used, bytes - used, "%s%s", used ? "." : "", p->keys[i]);
+    if (used && used < bytes)
+        snprintf(out + used, bytes - used, ": ");
+}
+
 static void fail(struct parser *p, int line, int column, const char *format, ...)
 {
     struct zinf_error error;
-    char text[sizeof error.text];
+    char text[sizeof error.text], path[256];
     va_list args;
     if (p->error_count++ >= ERRORS_MAX) {
         p->at = p->end; /* no such file is mended line by line */
+        p->shapeless = true;
         return;
     }
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    zinf_error_at(&error, p->options->status, p->options->file, line, column, "%s", text);
+    path_text(p, path, sizeof path);
+    zinf_error_at(&error, p->options->status, p->options->file, line, column, "%s%s", path, text);
     zinf_error_list_add(p->errors, &error);
 }
 
@@ -393,7 +410,9 @@ static int parse_member(struct parser *p, struct zinf_json *object)
     }
     advance(p, 1);
     skip_space(p);
+    p->keys[p->depth] = key;
     struct zinf_json *value = parse_value(p);
+    p->keys[p->depth] = NULL;
     if (!value) {
         free(key);
         return -1;
@@ -444,11 +463,13 @@ static void parse_members(struct parser *p, struct zinf_json *value, int close)
     for (;;) {
         int c = peek(p);
         if (c < 0) {
+            p->shapeless = true;
             fail(p, line, column, "this '%c' is never closed; a '%c' is missing",
                  close == '}' ? '{' : '[', close);
             return;
         }
         if (c == '}' || c == ']') {
+            p->shapeless |= c != close;
             if (c != close)
                 fail(p, p->line, p->column,
                      "'%c' closes the '%c' of line %d, column %d; right is '%c'", c,
@@ -471,6 +492,19 @@ static int by_key(const void *a, const void *b, void *context)
     return order ? order : (i > j) - (i < j);
 }
 
+/* Who goes on with a partial tree sees each key once, the last one. `doubles` are later members. */
+static void remove_doubles(struct zinf_json *object, const size_t *doubles, size_t count)
+{
+    char **names = zinf_alloc((count + 1) * sizeof *names);
+    for (size_t i = 0; i < count; i++)
+        names[i] = zinf_strdup(object->keys[doubles[i]]);
+    for (size_t i = 0; i < count; i++) {
+        zinf_json_remove(object, names[i]); /* the first of that name */
+        free(names[i]);
+    }
+    free(names);
+}
+
 /* Sorted, because a tokenizer's vocabulary is one object of 100000 keys. */
 static void check_duplicates(struct parser *p, struct zinf_json *object)
 {
@@ -478,13 +512,17 @@ static void check_duplicates(struct parser *p, struct zinf_json *object)
     for (size_t i = 0; i < object->count; i++)
         order[i] = i;
     qsort_r(order, object->count, sizeof *order, by_key, object);
+    size_t doubles = 0;
     for (size_t i = 1; i < object->count; i++) {
         size_t first = order[i - 1], again = order[i];
-        if (!strcmp(object->keys[first], object->keys[again]))
-            fail(p, object->key_lines[again], object->key_columns[again],
-                 "key \"%s\" stands twice (first in line %d); keep one", object->keys[again],
-                 object->key_lines[first]);
+        if (strcmp(object->keys[first], object->keys[again]) != 0)
+            continue;
+        fail(p, object->key_lines[again], object->key_columns[again],
+             "key \"%s\" stands twice (first in line %d); keep one", object->keys[again],
+             object->key_lines[first]);
+        order[doubles++] = again;
     }
+    remove_doubles(object, order, doubles);
     free(order);
 }
 
@@ -520,6 +558,7 @@ static struct zinf_json *parse_value(struct parser *p)
     } else if (c > 0 && word_length(p)) {
         value = parse_word(p);
     } else if (c < 0) {
+        p->shapeless = true;
         fail(p, line, column, "the text ends where a value should stand");
     } else {
         fail(p, line, column, "a value should stand here, not '%c'", c);
@@ -547,10 +586,9 @@ int zinf_json_parse(struct zinf_json **value, const char *text, size_t bytes,
         if (p.at < p.end)
             fail(&p, p.line, p.column, "there is text behind the end of the JSON value");
     }
-    if (p.error_count) {
+    if (p.error_count && (p.shapeless || !options->partial))
         zinf_json_free(root);
-        return options->status;
-    }
-    *value = root;
-    return 0;
+    else
+        *value = root;
+    return p.error_count ? options->status : 0;
 }

@@ -132,7 +132,7 @@ static int add_files(const struct export *export, struct zinf_error *error)
                               "the checkpoint has no /provenance/model_config");
     struct zinf_json *config = NULL;
     struct zinf_error_list errors = {0};
-    struct zinf_json_options options = {"/provenance/config", true, ZINF_E_CHECKPOINT};
+    struct zinf_json_options options = {"/provenance/config", true, ZINF_E_CHECKPOINT, false};
     if (text)
         zinf_json_parse(&config, text, strlen(text), &options, &errors);
     zinf_error_list_release(&errors);

@@ -144,7 +144,7 @@ int zinf_export_folder_config(const char *temporary, const char *model_config,
 {
     struct zinf_json *config = NULL;
     struct zinf_error_list errors = {0};
-    struct zinf_json_options options = {"/provenance/model_config", true, ZINF_E_CHECKPOINT};
+    struct zinf_json_options options = {"/provenance/model_config", true, ZINF_E_CHECKPOINT, false};
     if (zinf_json_parse(&config, model_config, strlen(model_config), &options, &errors)) {
         *error = errors.items[0];
         zinf_error_list_release(&errors);

@@ -153,7 +153,7 @@ static int describe_weights(const char *path, struct zinf_json *report, struct z
 static int read_json(const char *path, struct zinf_json **value, struct zinf_error *error)
 {
     struct zinf_error_list errors = {0};
-    struct zinf_json_options options = {path, true, ZINF_E_DATA};
+    struct zinf_json_options options = {path, true, ZINF_E_DATA, false};
     int status = zinf_json_read(value, path, &options, &errors);
     if (status) {
         *error = errors.items[0];

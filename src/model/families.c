@@ -53,6 +53,18 @@ static const struct zinf_family_module gpt2_modules[] = {
 /* The causal mask that old versions stored: a buffer, made anew by everybody. */
 static const char *const gpt2_buffers[] = {".attn.bias", ".attn.masked_bias", NULL};
 
+static const char *const no_others[] = {NULL};
+
+/* n_ctx was n_positions once; transformers ignores it. */
+static const char *const gpt2_ignored[] = {"n_ctx",
+                                           "reorder_and_upcast_attn",
+                                           "summary_type",
+                                           "summary_use_proj",
+                                           "summary_activation",
+                                           "summary_proj_to_labels",
+                                           "summary_first_dropout",
+                                           NULL};
+
 static const struct zinf_family gpt2 = {
     .name = "gpt2",
     .architecture = "GPT2LMHeadModel",
@@ -67,6 +79,8 @@ static const struct zinf_family gpt2 = {
     .numbers = gpt2_numbers,
     .switches = gpt2_switches,
     .refusals = gpt2_refusals,
+    .others = no_others,
+    .ignored = gpt2_ignored,
     .activation_key = "activation_function",
     .activation = "gelu_new",
     .scale_switch = "scale_attn_weights",
@@ -113,6 +127,15 @@ static const struct zinf_family_module llama_modules[] = {
 
 static const char *const llama_buffers[] = {".rotary_emb.inv_freq", NULL};
 
+static const char *const llama_others[] = {"attention_bias",
+                                           "mlp_bias",
+                                           "rope_theta",
+                                           "rope_scaling",
+                                           "rope_parameters",
+                                           "original_max_position_embeddings",
+                                           NULL};
+static const char *const llama_ignored[] = {"pretraining_tp", NULL};
+
 static const struct zinf_family llama = {
     .name = "llama",
     .architecture = "LlamaForCausalLM",
@@ -126,6 +149,8 @@ static const struct zinf_family llama = {
     .numbers = llama_numbers,
     .switches = llama_switches,
     .refusals = llama_refusals,
+    .others = llama_others,
+    .ignored = llama_ignored,
     .activation_key = "hidden_act",
     .activation = "silu",
     .rope_theta = 10000,

@@ -80,6 +80,8 @@ struct zinf_family {
     const struct zinf_family_switch *switches;
     const struct zinf_family_refusal *refusals;
     const char *activation_key, *activation; /* and its default */
+    const char *const *others; /* further keys of config.json that settings.c reads; NULL at the end */
+    const char *const *ignored; /* keys of transformers' class that change nothing here; NULL at the end */
     const char *scale_switch; /* false there: scores are not scaled by 1 / sqrt(head_size); NULL = always */
     double rope_theta;
 
@@ -99,9 +101,16 @@ struct zinf_settings {
     double init_std;
 };
 
-/** Read and check every value of model->config that the family knows: fills the plain fields of `model`. settings.c */
+/**
+ * Read and check every value of model->config that the family knows: fills the plain fields of `model`. settings.c
+ * @param say  called with `context` for each problem
+ * @return 0 or ZINF_E_DATA
+ */
 int zinf_settings_read(struct zinf_model *model, struct zinf_settings *settings,
-                       const struct zinf_family *family, const char *source, struct zinf_error *error);
+                       const struct zinf_family *family, zinf_model_problem_fn say, void *context);
+
+/** Does settings.c read this key of config.json for this family? fields.c */
+bool zinf_family_reads(const struct zinf_family *family, const char *key);
 
 #ifdef __cplusplus
 }

@@ -328,38 +328,65 @@ static void build(struct builder *builder)
         model->matmul_count += model->params[i].lookup_only ? 0 : model->params[i].count;
 }
 
-static const struct zinf_family *find_family(const struct zinf_json *config, const char *source,
-                                             struct zinf_error *error)
+static const struct zinf_family *find_family(const struct zinf_json *config,
+                                             zinf_model_problem_fn say, void *context)
 {
     const char *name = zinf_json_string(config, "model_type", NULL);
     const struct zinf_family *family = name ? zinf_family_find(name) : NULL;
     if (family)
         return family;
-    char known[256] = "";
+    char known[256] = "known are ";
     for (const struct zinf_family *const *other = zinf_family_all(); *other; other++) {
         size_t used = strlen(known);
-        snprintf(known + used, sizeof(known) - used, "%s%s", used ? ", " : "", (*other)->name);
+        snprintf(known + used, sizeof(known) - used, "%s%s", other == zinf_family_all() ? "" : ", ",
+                 (*other)->name);
     }
-    zinf_error_set(error, ZINF_E_DATA, "%s: \"model_type\" is %s%.100s%s; known are %s", source,
-                   name ? "\"" : "", name ? name : "missing", name ? "\"" : "", known);
+    say(context, "model_type", zinf_json_get(config, "model_type"), known);
     return NULL;
+}
+
+/* The first problem, as an error. */
+struct first_problem {
+    const char *source;
+    struct zinf_error *error;
+    bool found;
+};
+
+static void keep_first(void *context, const char *key, const struct zinf_json *value,
+                       const char *right)
+{
+    struct first_problem *first = context;
+    char *text = value ? zinf_json_print(value, -1) : zinf_strdup("missing");
+    if (!first->found)
+        zinf_error_set(first->error, ZINF_E_DATA, "%s: \"%s\" is %.200s; %s", first->source, key,
+                       text, right);
+    first->found = true;
+    free(text);
+}
+
+/* Everything but the tables. */
+static int read_config(struct zinf_model *model, struct zinf_settings *settings,
+                       const struct zinf_family *family, zinf_model_problem_fn say, void *context)
+{
+    model->family = family->name;
+    model->conv1d = family->conv1d;
+    model->rms_norm = family->rms_norm;
+    model->gated = family->gated;
+    model->rotary = !family->position;
+    return zinf_settings_read(model, settings, family, say, context);
 }
 
 int zinf_model_new(struct zinf_model **model, const struct zinf_json *config, const char *source,
                    struct zinf_error *error)
 {
-    const struct zinf_family *family = find_family(config, source, error);
+    struct first_problem first = {.source = source, .error = error};
+    const struct zinf_family *family = find_family(config, keep_first, &first);
     if (!family)
         return ZINF_E_DATA;
     struct builder builder = {.model = zinf_alloc(sizeof(struct zinf_model)), .family = family};
     struct zinf_model *made = builder.model;
-    made->family = family->name;
     made->config = zinf_json_copy(config);
-    made->conv1d = family->conv1d;
-    made->rms_norm = family->rms_norm;
-    made->gated = family->gated;
-    made->rotary = !family->position;
-    int status = zinf_settings_read(made, &builder.settings, family, source, error);
+    int status = read_config(made, &builder.settings, family, keep_first, &first);
     if (status) {
         zinf_model_free(made);
         return status;
@@ -367,6 +394,19 @@ int zinf_model_new(struct zinf_model **model, const struct zinf_json *config, co
     build(&builder);
     *model = made;
     return 0;
+}
+
+int64_t zinf_model_check(const struct zinf_json *config, zinf_model_problem_fn say, void *context)
+{
+    const struct zinf_family *family = find_family(config, say, context);
+    struct zinf_settings settings;
+    if (!family)
+        return 0;
+    struct zinf_model *model = zinf_alloc(sizeof *model);
+    model->config = zinf_json_copy(config);
+    int64_t positions = read_config(model, &settings, family, say, context) ? 0 : model->positions;
+    zinf_model_free(model);
+    return positions;
 }
 
 void zinf_model_free(struct zinf_model *model)

@@ -112,6 +112,40 @@ int zinf_model_new(struct zinf_model **model, const struct zinf_json *config, co
                    struct zinf_error *error);
 void zinf_model_free(struct zinf_model *model);
 
+/**
+ * One thing wrong in a config.json.
+ * @param key    "n_layer", "rope_scaling.factor"
+ * @param value  borrowed, with its line and column if it came from a text; NULL: missing
+ * @param right  what would be right, "it must be an integer from 1 to 4096"
+ */
+typedef void (*zinf_model_problem_fn)(void *context, const char *key, const struct zinf_json *value,
+                                      const char *right);
+
+/**
+ * Look at a config.json without making a model: every problem of it at once. Local.
+ * @param say  called with `context` for each problem, in no particular order
+ * @return positions of the model, the longest sequence it can take; 0 after a problem
+ */
+int64_t zinf_model_check(const struct zinf_json *config, zinf_model_problem_fn say, void *context);
+
+enum zinf_model_field {
+    ZINF_MODEL_FIELD_UNKNOWN,
+    ZINF_MODEL_FIELD_READ,
+    ZINF_MODEL_FIELD_IGNORED /* transformers' own, concerns generation, other heads, Python */
+};
+
+/**
+ * What a key of config.json is for a known model_type. Local.
+ * @param key      "n_layer", or "factor" with `parent` "rope_scaling" or "rope_parameters"
+ * @param parent   "" = a key of config.json itself
+ * @param nearest  out, for an unknown one: the key that was likely meant, e.g. "n_layer" for "n_layers"; borrowed
+ */
+enum zinf_model_field zinf_model_field(const char *model_type, const char *parent, const char *key,
+                                       const char **nearest);
+
+/** The other spelling of the same value ("num_hidden_layers" of gpt2's "n_layer"); NULL = none. Local. */
+const char *zinf_model_alias(const char *model_type, const char *key);
+
 /** transformers' class for a model_type, "GPT2LMHeadModel"; NULL for an unknown one. Local. */
 const char *zinf_model_architecture(const char *model_type);
 

@@ -2,10 +2,10 @@
  * config.json -> the plain fields of struct zinf_model, by the family's tables. Every value is
  * checked here, once: what the rest of zinf sees is in range and computable. Refused by name is
  * what would change the mathematics; unknown keys are left alone, as transformers does, since
- * folders carry many that concern generation or other heads.
+ * folders carry many that concern generation or other heads (fields.c knows them apart).
  *
- * Messages name key and value, not a line: the object is merged from a folder's file and the inline
- * object of ds.json.
+ * Problems go to a function of the caller's with key and value, not to a file and line: the object
+ * may be merged from a folder's file and the inline object of ds.json.
  */
 #include "model/families.h"
 
@@ -13,25 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The first failure sticks in `status`; later reads do nothing then, so that callers read as a
- * list. */
+/* A failure sticks in `status`; the reads behind it go on, so that one look shows all of them. */
 struct reader {
     struct zinf_model *model;
     const struct zinf_json *config;
-    const char *source;
-    struct zinf_error *error;
+    zinf_model_problem_fn say;
+    void *context;
     int status;
 };
 
 static void fail(struct reader *reader, const char *key, const struct zinf_json *value,
                  const char *right)
 {
-    if (reader->status)
-        return;
-    char *text = value ? zinf_json_print(value, -1) : zinf_strdup("missing");
-    reader->status = zinf_error_set(reader->error, ZINF_E_DATA, "%s: \"%s\" is %.200s; %s",
-                                    reader->source, key, text, right);
-    free(text);
+    reader->status = ZINF_E_DATA;
+    reader->say(reader->context, key, value, right);
 }
 
 /* NULL for absent and null: both mean the default, in transformers too. */
@@ -50,6 +45,7 @@ static void read_integer(struct reader *reader, const struct zinf_family_integer
     char right[128];
     snprintf(right, sizeof(right), "it must be an integer from 1 to %lld",
              (long long)field->maximum);
+    *to = -1; /* wrong: derive() leaves it alone */
     if (value && alias && value->integer != alias->integer) {
         snprintf(right, sizeof(right), "\"%s\" is another name of it and says something else",
                  field->alias);
@@ -66,22 +62,26 @@ static void read_integer(struct reader *reader, const struct zinf_family_integer
         *to = value->integer;
 }
 
-static void read_number(struct reader *reader, const struct zinf_json *object,
-                        const struct zinf_family_number *field, double *to)
+static bool in_range(const struct zinf_json *value, const struct zinf_family_number *field)
 {
-    const struct zinf_json *value = lookup(object, field->key);
-    if (!value) {
-        *to = field->otherwise;
-        return;
-    }
     bool number = value->type == ZINF_JSON_INTEGER || value->type == ZINF_JSON_NUMBER;
-    if (number && value->number >= field->minimum && value->number < field->below) {
-        *to = value->number;
-        return;
-    }
-    char right[128];
-    snprintf(right, sizeof(right), "it must be a number, at least %g and below %g", field->minimum,
+    return number && value->number >= field->minimum && value->number < field->below;
+}
+
+static void number_text(const struct zinf_family_number *field, char *out, size_t bytes)
+{
+    snprintf(out, bytes, "it must be a number, at least %g and below %g", field->minimum,
              field->below);
+}
+
+static void read_number(struct reader *reader, const struct zinf_family_number *field, double *to)
+{
+    const struct zinf_json *value = lookup(reader->config, field->key);
+    char right[128];
+    *to = value && in_range(value, field) ? value->number : field->otherwise;
+    if (!value || in_range(value, field))
+        return;
+    number_text(field, right, sizeof right);
     fail(reader, field->key, value, right);
 }
 
@@ -140,7 +140,7 @@ static void read_padding(struct reader *reader, const struct zinf_family *family
     struct zinf_model *model = reader->model;
     const struct zinf_json *value = lookup(reader->config, "pad_token_id");
     model->padding_row = -1;
-    if (reader->status || !family->padding_row_zero || !value)
+    if (!family->padding_row_zero || !value)
         return;
     if (value->type != ZINF_JSON_INTEGER || value->integer >= model->vocab ||
         value->integer < -model->vocab)
@@ -174,15 +174,22 @@ static void read_rope_type(struct reader *reader, const struct zinf_json *object
         fail(reader, path, value, "known are default, linear, llama3");
 }
 
-static double rope_number(struct reader *reader, const struct zinf_json *object, const char *key,
+/* A number of config.json (place "") or of its rope object; `otherwise` NAN = required. */
+static double rope_number(struct reader *reader, const char *place, const char *key,
                           double otherwise)
 {
+    const struct zinf_json *object = *place ? lookup(reader->config, place) : reader->config;
+    const struct zinf_json *value = lookup(object, key);
     const struct zinf_family_number field = {key, otherwise, 1e-9, 1e18, 0};
-    double number = 0;
-    read_number(reader, object, &field, &number);
-    if (!reader->status && isnan(number))
-        fail(reader, key, NULL, "this rope_type needs it");
-    return number;
+    char path[96], right[128];
+    snprintf(path, sizeof path, "%s%s%s", place, *place ? "." : "", key);
+    if (!value && isnan(otherwise))
+        fail(reader, path, NULL, "this rope_type needs it");
+    if (!value || in_range(value, &field))
+        return value ? value->number : otherwise;
+    number_text(&field, right, sizeof right);
+    fail(reader, path, value, right);
+    return otherwise;
 }
 
 /*
@@ -208,20 +215,22 @@ static void read_rope(struct reader *reader, const struct zinf_family *family, s
     if (partial && partial->number != 1)
         fail(reader, "partial_rotary_factor", partial, "zinf computes models with 1 only");
     read_rope_type(reader, object, place, rope);
-    rope->theta = rope_number(reader, config, "rope_theta", family->rope_theta);
-    rope->theta = rope_number(reader, object, "rope_theta", rope->theta);
+    rope->theta = rope_number(reader, "", "rope_theta", family->rope_theta);
+    rope->theta = rope_number(reader, place, "rope_theta", rope->theta);
     if (rope->type != ROPE_DEFAULT)
-        rope->factor = rope_number(reader, object, "factor", NAN);
+        rope->factor = rope_number(reader, place, "factor", NAN);
     if (rope->type != ROPE_LLAMA3)
         return;
     const char *original = "original_max_position_embeddings";
-    rope->low = rope_number(reader, object, "low_freq_factor", NAN);
-    rope->high = rope_number(reader, object, "high_freq_factor", NAN);
-    rope->original = rope_number(reader, object, original, (double)reader->model->positions);
-    rope->original = rope_number(reader, config, original, rope->original);
-    if (!reader->status && rope->low >= rope->high)
-        fail(reader, "low_freq_factor", lookup(object, "low_freq_factor"),
-             "it must be below high_freq_factor");
+    rope->low = rope_number(reader, place, "low_freq_factor", NAN);
+    rope->high = rope_number(reader, place, "high_freq_factor", NAN);
+    rope->original = rope_number(reader, place, original, (double)reader->model->positions);
+    rope->original = rope_number(reader, "", original, rope->original);
+    if (rope->low >= rope->high) { /* false where one of them is missing */
+        char path[64];
+        snprintf(path, sizeof path, "%s.low_freq_factor", place);
+        fail(reader, path, lookup(object, "low_freq_factor"), "it must be below high_freq_factor");
+    }
 }
 
 /* In fp32, step by step as transformers' modeling_rope_utils.py does, so that long contexts turn by
@@ -246,26 +255,30 @@ static float inverse_frequency(const struct rope *rope, int64_t i, int64_t head_
     return (1 - smooth) * frequency / (float)rope->factor + smooth * frequency;
 }
 
-static void make_rope(struct reader *reader, const struct zinf_family *family)
+static void make_rope(struct zinf_model *model, const struct rope *rope)
 {
-    struct zinf_model *model = reader->model;
-    struct rope rope = {0};
-    read_rope(reader, family, &rope);
-    if (reader->status)
-        return;
     model->inverse_frequency = zinf_alloc((size_t)(model->head_size / 2) * sizeof(float));
     for (int64_t i = 0; i < model->head_size / 2; i++)
-        model->inverse_frequency[i] = inverse_frequency(&rope, i, model->head_size);
+        model->inverse_frequency[i] = inverse_frequency(rope, i, model->head_size);
 }
 
-/* What is not written follows from the rest; what does not fit together is said with both values.
+/* How this file spells the number of heads. */
+static const char *heads_key(const struct reader *reader, const struct zinf_family *family)
+{
+    const struct zinf_family_integer *field = family->integers;
+    while (field->offset != offsetof(struct zinf_model, heads))
+        field++;
+    return field->alias && lookup(reader->config, field->alias) ? field->alias : field->key;
+}
+
+/* What is not written follows from the rest; what does not fit together is said with all values.
  */
 static void derive(struct reader *reader, const struct zinf_family *family)
 {
     struct zinf_model *model = reader->model;
-    if (reader->status)
-        return;
     const char *right = NULL;
+    if (model->hidden < 1 || model->heads < 1 || model->kv_heads < 0 || model->head_size < 0)
+        return;
     if (model->hidden % model->heads != 0)
         right = "the hidden size must be a multiple of the number of heads";
     if (!model->kv_heads)
@@ -282,40 +295,48 @@ static void derive(struct reader *reader, const struct zinf_family *family)
         right = "rotary positions need an even head size";
     if (!right)
         return;
-    reader->status = zinf_error_set(
-        reader->error, ZINF_E_DATA,
-        "%s: hidden size %lld, heads %lld, key-value heads %lld, head size %lld (%s): %s",
-        reader->source, (long long)model->hidden, (long long)model->heads,
-        (long long)model->kv_heads, (long long)model->head_size, family->name, right);
+    char text[256];
+    snprintf(text, sizeof text,
+             "%s (hidden size %lld, heads %lld, key-value heads %lld, head size %lld)", right,
+             (long long)model->hidden, (long long)model->heads, (long long)model->kv_heads,
+             (long long)model->head_size);
+    const char *key = heads_key(reader, family);
+    const struct zinf_json *value = lookup(reader->config, key);
+    struct zinf_json otherwise = {.type = ZINF_JSON_INTEGER, .integer = model->heads};
+    fail(reader, key, value ? value : &otherwise, text);
 }
 
 int zinf_settings_read(struct zinf_model *model, struct zinf_settings *settings,
-                       const struct zinf_family *family, const char *source,
-                       struct zinf_error *error)
+                       const struct zinf_family *family, zinf_model_problem_fn say, void *context)
 {
-    struct reader reader = {model, model->config, source, error, 0};
+    struct reader reader = {model, model->config, say, context, 0};
+    struct rope rope = {0};
     for (const struct zinf_family_integer *field = family->integers; field->key; field++)
         read_integer(&reader, field);
+    derive(&reader, family);
     for (const struct zinf_family_number *field = family->numbers; field->key; field++)
-        read_number(&reader, model->config, field, (double *)((char *)model + field->offset));
+        read_number(&reader, field, (double *)((char *)model + field->offset));
     for (const struct zinf_family_switch *field = family->switches; field->key; field++)
         read_switch(&reader, field->key, field->otherwise, (bool *)((char *)model + field->offset));
     for (const struct zinf_family_refusal *refusal = family->refusals; refusal->key; refusal++)
         check_refusal(&reader, refusal);
     read_activation(&reader, family);
     read_padding(&reader, family);
-    read_switch(&reader, "attention_bias", false, &settings->attention_bias);
-    read_switch(&reader, "mlp_bias", false, &settings->mlp_bias);
+    if (zinf_family_reads(family, "attention_bias"))
+        read_switch(&reader, "attention_bias", false, &settings->attention_bias);
+    if (zinf_family_reads(family, "mlp_bias"))
+        read_switch(&reader, "mlp_bias", false, &settings->mlp_bias);
     const struct zinf_family_number range = {"initializer_range", 0.02, 1e-12, 1e6, 0};
-    read_number(&reader, model->config, &range, &settings->init_std);
+    read_number(&reader, &range, &settings->init_std);
     bool scaled = true;
     if (family->scale_switch)
         read_switch(&reader, family->scale_switch, true, &scaled);
-    derive(&reader, family);
+    if (model->rotary)
+        read_rope(&reader, family, &rope);
     if (reader.status)
         return reader.status;
     model->attention_scale_base = scaled ? 1 / sqrt((double)model->head_size) : 1;
     if (model->rotary)
-        make_rope(&reader, family);
-    return reader.status;
+        make_rope(model, &rope);
+    return 0;
 }

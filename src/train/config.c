@@ -379,10 +379,13 @@ static void load(struct zinf_loader *loader)
     if (zinf_config_read_tree(loader))
         return;
     zinf_config_check_tree(loader);
-    zinf_config_check_batch(loader);
-    zinf_config_complete(loader);
-    zinf_config_check_run(loader);
-    zinf_config_read_model(loader);
+    zinf_config_check_fields(loader);
+    if (!loader->incomplete) {
+        zinf_config_check_batch(loader);
+        zinf_config_complete(loader);
+        zinf_config_check_run(loader);
+        zinf_config_read_model(loader);
+    }
     refuse_not_yet(loader);
     struct zinf_error_list *errors = &loader->report->errors;
     if (errors->count) {

@@ -503,17 +503,24 @@ const struct zinf_key *zinf_loader_key(const struct zinf_loader *loader, const c
     return zinf_key_find(path, optimizer ? loader->optimizer : loader->scheduler, other_type);
 }
 
-/* Parameters of an optimizer that is refused itself would only add noise. */
-static void drop_params_of_unknown(struct zinf_loader *loader, const char *object, const char *type)
+/* Parameters of an optimizer that is refused itself would only add noise; those of a misspelt or
+ * missing one are held against all that there are. */
+static void check_type(struct zinf_loader *loader, const char *object, const char *type)
 {
     struct zinf_json *value = zinf_json_get(loader->tree, object);
     if (!value || value->type != ZINF_JSON_OBJECT || type)
         return;
-    if (!zinf_json_get(value, "type") && value->count)
+    const struct zinf_json *given = zinf_json_get(value, "type");
+    if (!given && value->count && !loader->incomplete)
         zinf_loader_say(loader, &loader->report->errors, zinf_place_of(value), object,
                         "has no \"type\"; right is e.g. %s",
                         *object == 'o' ? "\"type\": \"AdamW\"" : "\"type\": \"WarmupLR\"");
-    zinf_json_remove(value, "params");
+    char *path = zinf_format("%s.type", object), spelling[64];
+    const char *word = given && given->type == ZINF_JSON_STRING ? given->string : "";
+    const char *range = zinf_key_find(path, NULL, NULL)->range;
+    if (choice_mark(range, word, *object == 'o', spelling, sizeof spelling) == '^')
+        zinf_json_remove(value, "params");
+    free(path);
 }
 
 void zinf_config_check_tree(struct zinf_loader *loader)
@@ -523,7 +530,7 @@ void zinf_config_check_tree(struct zinf_loader *loader)
         canonical_type(loader, "optimizer.type", loader->types[0], sizeof loader->types[0]);
     loader->scheduler =
         canonical_type(loader, "scheduler.type", loader->types[1], sizeof loader->types[1]);
-    drop_params_of_unknown(loader, "optimizer", loader->optimizer);
-    drop_params_of_unknown(loader, "scheduler", loader->scheduler);
+    check_type(loader, "optimizer", loader->optimizer);
+    check_type(loader, "scheduler", loader->scheduler);
     check_object(loader, loader->tree, "", false);
 }

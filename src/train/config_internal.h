@@ -1,6 +1,7 @@
 /*
  * What the files of the configuration reader share. The way of a file: text -> tree (config_tree.c: overrides, old spellings, misplaced
- * keys) -> checked tree (config_check.c) -> completed tree (config_batch.c, config_fill.c) -> struct zinf_config (config_read.c).
+ * keys) -> checked tree (config_check.c) -> completed tree (config_batch.c, config_complete.c, config_model.c) -> struct zinf_config
+ * (config.c).
  */
 #ifndef ZINF_TRAIN_CONFIG_INTERNAL_H
 #define ZINF_TRAIN_CONFIG_INTERNAL_H
@@ -25,6 +26,7 @@ struct zinf_loader {
     const char *optimizer, *scheduler; /* the tables' spelling of the types, NULL = none or unknown */
     char types[2][32];                 /* where they point to */
     bool optimizer_given;              /* also when it was refused */
+    bool incomplete;                   /* some members could not be read: what seems to be missing may be there */
     bool batch_wrong;                  /* a batch key was taken out: nothing can be said about the others */
 };
 
@@ -44,13 +46,15 @@ void zinf_tree_remove(struct zinf_json *tree, const char *path);
 const struct zinf_key *zinf_loader_key(const struct zinf_loader *loader, const char *path,
                                        const struct zinf_key **other_type);
 
-int zinf_config_read_tree(struct zinf_loader *loader);  /* < 0: there is nothing to check */
+int zinf_config_read_tree(struct zinf_loader *loader); /* < 0: there is nothing to check */
 void zinf_config_normalise(struct zinf_loader *loader, struct zinf_json *tree);
 void zinf_config_check_tree(struct zinf_loader *loader);
 void zinf_config_check_batch(struct zinf_loader *loader);
 void zinf_config_complete(struct zinf_loader *loader);  /* defaults, "auto", what depends on other keys */
 void zinf_config_check_run(struct zinf_loader *loader); /* what only a run needs */
-/** Merge path/config.json and the inline fields; the sequence length's default and bound come from there. */
+/** Unknown keys of the inline fields, which a person types; config.json of a folder may hold any. */
+void zinf_config_check_fields(struct zinf_loader *loader);
+/** Merge path/config.json and the inline fields and check them; the sequence length's default and bound come from there. */
 void zinf_config_read_model(struct zinf_loader *loader);
 void zinf_config_fill(struct zinf_loader *loader);      /* tree -> struct */
 

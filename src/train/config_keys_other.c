@@ -122,5 +122,6 @@ const struct zinf_key zinf_keys_other[] = {
     KEY("weight_quantization", OPEN, NULL, "", "", REFUSED, "nothing is quantised"),
     KEY("sequence_parallel_size", INTEGER, "1", "[1,)", "ranks", REFUSED, "sequences are not split"),
     KEY("use_data_before_expert_parallelism", BOOL, "false", "", "", NO_EFFECT, "there are no experts"),
+    KEY("disable_python_gc", BOOL, "false", "", "", NO_EFFECT, "Python"),
     KEY("graph_harvesting", BOOL, "false", "", "", NO_EFFECT, "CUDA graphs of PyTorch"),
     {0}};

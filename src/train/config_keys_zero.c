@@ -78,6 +78,8 @@ const struct zinf_key zinf_keys_zero[] = {
     ZERO("save_muon_momentum_buffer_in_memory", BOOL, "false", "", "", NO_EFFECT, ""),
     ZERO("leaf_module", OPEN, "null", "", "", NO_EFFECT, "a block is the unit"),
     ZERO("grad_hooks", BOOL, "true", "", "", NO_EFFECT, "Python"),
+    ZERO("compute_grad_norm", BOOL, "true", "", "", NO_EFFECT, "always: clipping, metrics and the check for NaN need it"),
+    ZERO("parameter_alignment", BOOL, "false", "", "", NO_EFFECT, "blocks are aligned already"),
     ZERO("zenflow", OPEN, "null", "", "", REFUSED, "its updates are late: not Adam bit for bit"),
 
     KEY("aio", OBJECT, NULL, "", "", WORKS, ""),

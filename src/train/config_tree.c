@@ -407,10 +407,12 @@ static void apply_override(struct zinf_loader *loader, int index)
 int zinf_config_read_tree(struct zinf_loader *loader)
 {
     const struct zinf_config_options *options = loader->options;
-    struct zinf_json_options read = {.file = options->file, .status = ZINF_E_USAGE};
+    struct zinf_json_options read = {
+        .file = options->file, .status = ZINF_E_USAGE, .partial = true};
     int status = zinf_json_read(&loader->tree, options->file, &read, &loader->report->errors);
-    if (status)
+    if (!loader->tree)
         return status;
+    loader->incomplete = status != 0;
     if (loader->tree->type != ZINF_JSON_OBJECT) {
         zinf_loader_say(loader, &loader->report->errors, zinf_place_of(loader->tree), "",
                         "a configuration is an object: { ... }");

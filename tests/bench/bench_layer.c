@@ -219,7 +219,7 @@ static void *memory(size_t bytes)
 static void open_model(struct bench *bench, const char *path)
 {
     static const char gpt2[] = "{\"model_type\": \"gpt2\"}";
-    struct zinf_json_options options = {path ? path : "built in", true, ZINF_E_DATA};
+    struct zinf_json_options options = {path ? path : "built in", true, ZINF_E_DATA, false};
     struct zinf_error_list errors = {0};
     struct zinf_error error = {0};
     struct zinf_json *config = NULL;
