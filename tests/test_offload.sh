@@ -70,6 +70,43 @@ for optimizer in $optimizers; do
     same $optimizer $optimizer-nvme
 done
 
+# What stays in host memory changes no bit either, and spares its part of the traffic: none, some, all.
+number() {
+    sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" "$2" | tail -n 1
+}
+# plan NAME RANKS OPTION...: to $work/plan
+plan() {
+    name=$1 n=$2
+    shift 2
+    "$program" plan "$work/$name.json" --ranks "$n" --json --set zinf.train.steps=12 "$@" > "$work/plan" || fail "zinf plan of $name: $?"
+}
+# planned_traffic NAME RANKS: what a step moved, summed over ranks, is what $work/plan says of each
+planned_traffic() {
+    for bytes in nvme_read_bytes nvme_write_bytes; do
+        [ "$(number $bytes "$work/$1/metrics.jsonl")" -eq $(($(number $bytes "$work/plan") * $2)) ] ||
+            fail "$1, $bytes: run $(number $bytes "$work/$1/metrics.jsonl"), plan $2 x $(number $bytes "$work/plan")"
+    done
+}
+# shellcheck disable=SC2046,SC2086
+for type in $types; do
+    enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true --set gradient_accumulation_steps=2")
+    for where in none nvme; do
+        where_to="$(optimizer_on nvme) $(parameters_on $where) --set zero_optimization.sub_group_size=2048"
+        plan $type-3 4 $enabled $where_to
+        moved=$(number nvme_read_bytes "$work/plan") swap=$(number nvme_bytes "$work/plan")
+        for cache in 30000 $((swap / 2)) auto; do
+            kept="--set zinf.memory.cache=$cache --set $p.max_in_cpu=$([ $cache = auto ] && echo 1000000000 || echo 5000)"
+            name=$type-$where-cache-$cache
+            train $name 4 3 $enabled $where_to $kept
+            same $type-3 $name
+            plan $name 4 $enabled $where_to $kept
+            planned_traffic $name 4
+            [ "$(number nvme_read_bytes "$work/plan")" -lt "$moved" ] || fail "$name: the cache spares nothing"
+        done
+        [ "$(number nvme_read_bytes "$work/plan")" -eq 0 ] || fail "$name: all is resident and yet read"
+    done
+done
+
 # Two folders, as two drives would be.
 mkdir "$work/second"
 # shellcheck disable=SC2046
@@ -94,17 +131,10 @@ if command -v h5diff > /dev/null; then
 fi
 
 # The plan's figures are the run's: bytes on the wire and to the drive, memory (whole pages).
-number() {
-    sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$2" | tail -n 1
-}
 # shellcheck disable=SC2046
-"$program" plan "$work/bf16-onvme-pnvme.json" --ranks 4 --json --set zinf.train.steps=12 --set bf16.enabled=true \
-    --set gradient_accumulation_steps=2 $(optimizer_on nvme) $(parameters_on nvme) > "$work/plan" || fail "zinf plan: $?"
+plan bf16-onvme-pnvme 4 --set bf16.enabled=true --set gradient_accumulation_steps=2 $(optimizer_on nvme) $(parameters_on nvme)
 metrics=$work/bf16-onvme-pnvme/metrics.jsonl
-for name in nvme_read_bytes nvme_write_bytes; do
-    [ "$(number $name "$metrics")" -eq $(($(number $name "$work/plan") * 4)) ] ||
-        fail "$name: run $(number $name "$metrics"), plan 4 x $(number $name "$work/plan")"
-done
+planned_traffic bf16-onvme-pnvme 4
 [ "$(number comm_bytes "$metrics")" -eq "$(number comm_bytes "$work/plan")" ] || fail "comm_bytes differ from the plan's"
 for pair in device_bytes:device_bytes pinned_bytes:host_bytes; do
     used=$(number "${pair%:*}" "$metrics") planned=$(number "${pair#*:}" "$work/plan")

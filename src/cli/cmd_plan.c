@@ -75,6 +75,54 @@ static void print_row(const char *name, size_t bytes, const char *note)
     printf("  %-15s %12.1f MiB  %s\n", name, (double)bytes / (1024.0 * 1024.0), note);
 }
 
+/* "master weights, first moment": the parts of a run of records that stay in host memory. */
+static void list_parts(const struct zinf_resident_run *run, char *out, size_t out_bytes)
+{
+    size_t used = 0;
+    for (int part = 0; part < ZINF_RING_PARTS; part++)
+        if (run->resident[part] && used < out_bytes)
+            used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", used ? ", " : "",
+                                     zinf_zero_part_name(part));
+}
+
+static void print_resident(const struct zinf_estimate *e)
+{
+    if (e->resident_count == 0)
+        return;
+    printf("\nin host memory for the whole run, never read nor written: %.1f MiB, %.2f %% of the "
+           "optimizer's records\n",
+           (double)e->bytes.cache / (1024.0 * 1024.0), 100 * e->cached_fraction);
+    for (int i = 0; i < e->resident_count; i++) {
+        const struct zinf_resident_run *run = &e->resident[i];
+        bool one = !strcmp(run->from, run->to);
+        char parts[128];
+        list_parts(run, parts, sizeof parts);
+        printf("  records %d-%d: %s of %s%s%s, %.1f MiB\n", run->first, run->last, parts, run->from,
+               one ? "" : " to ", one ? "" : run->to, (double)run->bytes / (1024.0 * 1024.0));
+    }
+}
+
+static struct zinf_json *resident_json(const struct zinf_estimate *e)
+{
+    struct zinf_json *array = zinf_json_new(ZINF_JSON_ARRAY);
+    for (int i = 0; i < e->resident_count; i++) {
+        const struct zinf_resident_run *run = &e->resident[i];
+        struct zinf_json *object = zinf_json_new(ZINF_JSON_OBJECT);
+        struct zinf_json *parts = zinf_json_new(ZINF_JSON_ARRAY);
+        for (int part = 0; part < ZINF_RING_PARTS; part++)
+            if (run->resident[part])
+                zinf_json_append(parts, zinf_json_new_string(zinf_zero_part_name(part)));
+        zinf_json_set(object, "first_record", zinf_json_new_integer(run->first));
+        zinf_json_set(object, "last_record", zinf_json_new_integer(run->last));
+        zinf_json_set(object, "from", zinf_json_new_string(run->from));
+        zinf_json_set(object, "to", zinf_json_new_string(run->to));
+        zinf_json_set(object, "parts", parts);
+        zinf_json_set(object, "bytes", zinf_json_new_integer((int64_t)run->bytes));
+        zinf_json_append(array, object);
+    }
+    return array;
+}
+
 static void print_estimate(const struct zinf_config *config, const struct budget *budget,
                            const struct zinf_estimate *e)
 {
@@ -98,6 +146,8 @@ static void print_estimate(const struct zinf_config *config, const struct budget
     print_row("communication", e->bytes.communication, "device");
     print_row("activations", e->activation_bytes, kept);
     print_row("rings", e->bytes.rings, "host");
+    if (e->bytes.cache)
+        print_row("cache", e->bytes.cache, "host");
     print_row("device in all", e->device_bytes, "");
     print_row("host in all", e->host_bytes, "");
     print_row("nvme", e->bytes.nvme, "in records, padding included");
@@ -108,6 +158,7 @@ static void print_estimate(const struct zinf_config *config, const struct budget
     printf("  %-15s %12.1f MiB  in %lld records\n", "nvme read", (double)e->nvme_read_bytes / mib,
            (long long)e->records);
     printf("  %-15s %12.1f MiB\n", "nvme written", (double)e->nvme_write_bytes / mib);
+    print_resident(e);
     printf("\na checkpoint has %.1f MiB\n", (double)e->checkpoint_bytes / mib);
 }
 
@@ -127,6 +178,7 @@ static void print_json(const struct budget *budget, const struct zinf_estimate *
                 {"communication_bytes", (int64_t)e->bytes.communication},
                 {"activations_bytes", (int64_t)e->activation_bytes},
                 {"rings_bytes", (int64_t)e->bytes.rings},
+                {"cache_bytes", (int64_t)e->bytes.cache},
                 {"device_bytes", (int64_t)e->device_bytes},
                 {"host_bytes", (int64_t)e->host_bytes},
                 {"nvme_bytes", (int64_t)e->bytes.nvme},
@@ -141,6 +193,8 @@ static void print_json(const struct budget *budget, const struct zinf_estimate *
     zinf_json_set(object, "fits", zinf_json_new_bool(fits));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         zinf_json_set(object, rows[i].name, zinf_json_new_integer(rows[i].value));
+    zinf_json_set(object, "cached_fraction", zinf_json_new_number(e->cached_fraction));
+    zinf_json_set(object, "resident", resident_json(e));
     snprintf(checksum, sizeof checksum, "%016llx", (unsigned long long)e->checksum);
     zinf_json_set(object, "checksum", zinf_json_new_string(checksum));
     char *text = zinf_json_print(object, 2);
@@ -181,6 +235,7 @@ static void print_alternatives(const struct zinf_config *config, const struct bu
         fprintf(stderr, "  %-36s %8.0f %12.0f %12.0f  %s\n", choices[i].text,
                 (double)e.device_bytes / mib, (double)e.host_bytes / mib,
                 (double)e.bytes.nvme / mib, status ? "does not fit" : "fits");
+        zinf_estimate_release(&e);
     }
 }
 
@@ -200,6 +255,7 @@ static int plan(const struct zinf_context *context, const struct budget *budget,
         print_json(budget, &e, !status);
     else
         print_estimate(config, budget, &e);
+    zinf_estimate_release(&e);
     if (!status && zinf_options_has(context->options, "--operations"))
         return zinf_estimate_print_plan(config, (int)budget->ranks, error);
     if (!status)

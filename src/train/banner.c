@@ -73,14 +73,14 @@ static void say_memory(const struct zinf_run *run)
               (double)bytes->optimizer / mib, (double)bytes->windows / mib,
               (double)bytes->communication / mib, (double)run->step.activation_bytes / mib,
               activations_text(run, text));
-    if (run->zero.record_count > 0)
+    if (run->zero.update_length > 0)
         zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe in %d records "
-                  "by %s%s, %.1f MiB of rings",
+                  "by %s%s, %.1f MiB of rings, %.1f MiB stay in host memory",
                   tier_name(run->zero.options.offload.optimizer),
                   tier_name(run->zero.options.offload.parameters), (double)bytes->nvme / mib,
-                  run->zero.record_count, run->zero.update_aio.engine->name,
+                  (int)run->zero.update_length, run->zero.update_aio.engine->name,
                   zinf_run_io_is_direct(run) ? ", O_DIRECT" : ", buffered",
-                  (double)bytes->rings / mib);
+                  (double)bytes->rings / mib, (double)bytes->cache / mib);
     else if (run->host.size_bytes)
         zinf_info("offload     optimizer %s, parameters %s",
                   tier_name(run->zero.options.offload.optimizer),

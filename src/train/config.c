@@ -277,6 +277,7 @@ static void fill_offload(struct zinf_loader *loader)
         (int)integer_at(loader, "zero_optimization.offload_optimizer.buffer_count");
     offload->parameter_buffers =
         (int)integer_at(loader, "zero_optimization.offload_param.buffer_count");
+    offload->max_in_cpu = integer_at(loader, "zero_optimization.offload_param.max_in_cpu");
     offload->queue_depth = (int)integer_at(loader, "aio.queue_depth");
     offload->io_threads = (int)integer_at(loader, "aio.intra_op_parallelism");
     offload->block_bytes = integer_at(loader, "aio.block_size");
@@ -325,6 +326,8 @@ static void fill_run(struct zinf_loader *loader)
     const char *activations = string_at(loader, "zinf.memory.activations");
     config->memory.device_bytes = size_at(loader, "zinf.memory.device");
     config->memory.host_bytes = size_at(loader, "zinf.memory.host");
+    config->memory.nvme_bytes = size_at(loader, "zinf.memory.nvme");
+    config->memory.cache_bytes = size_at(loader, "zinf.memory.cache");
     config->memory.activations = !strcmp(activations, "keep")        ? ZINF_ACTIVATIONS_KEEP
                                  : !strcmp(activations, "recompute") ? ZINF_ACTIVATIONS_RECOMPUTE
                                                                      : ZINF_ACTIVATIONS_AUTO;

@@ -86,6 +86,7 @@ struct zinf_config_offload {
     enum zinf_config_device optimizer, parameters;
     struct zinf_config_list optimizer_paths, parameter_paths; /* nvme_path; ranks of a node share out several */
     int optimizer_buffers, parameter_buffers;
+    int64_t max_in_cpu; /* elements of NVMe parameters that stay in host memory */
     int queue_depth, io_threads;
     int64_t block_bytes;
 };
@@ -93,7 +94,8 @@ struct zinf_config_offload {
 enum zinf_config_activations { ZINF_ACTIVATIONS_AUTO, ZINF_ACTIVATIONS_KEEP, ZINF_ACTIVATIONS_RECOMPUTE };
 
 struct zinf_config_memory {
-    int64_t device_bytes, host_bytes; /* -1 = auto */
+    int64_t device_bytes, host_bytes, nvme_bytes; /* -1 = auto */
+    int64_t cache_bytes; /* of host memory for the optimizer's records; -1 = auto: what host_bytes leaves */
     enum zinf_config_activations activations;
 };
 

@@ -50,7 +50,7 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("memory.device", SIZE, "\"auto\"", "", "bytes", WORKS, "what a rank may use"),
     KEY("memory.host", SIZE, "\"auto\"", "", "bytes", WORKS, "what a rank may use"),
     KEY("memory.nvme", SIZE, "\"auto\"", "", "bytes", NOT_YET, "counts with offload to nvme"),
-    KEY("memory.cache", SIZE, "\"0\"", "", "bytes", NOT_YET, "host memory that keeps nvme bytes between steps"),
+    KEY("memory.cache", SIZE, "\"0\"", "", "bytes", WORKS, "host memory that keeps records of an optimizer on nvme; auto = all that host leaves"),
     KEY("memory.activations", CHOICE, "\"auto\"", "auto|keep|recompute|cpu!|nvme!", "", WORKS, "auto keeps what fits, recomputes the rest"),
 
     KEY("schedule", CHOICE, "\"auto\"", "auto|plain|vertical!", "", WORKS, "vertical = all micro-batches through a block before the next"),

@@ -37,7 +37,7 @@ const struct zinf_key zinf_keys_zero[] = {
     PARAM("nvme_path", PATHS, "null", "", "", WORKS, "a folder, or a list that the ranks of a node share out; " WITH_NVME),
     PARAM("buffer_count", INTEGER, "5", "[1,)", "buffers", WORKS, WITH_NVME),
     PARAM("buffer_size", INTEGER, "100000000", "[1,)", "elements", NO_EFFECT, "records have one size"),
-    PARAM("max_in_cpu", INTEGER, "1000000000", "[0,)", "elements", NOT_YET, WITH_NVME),
+    PARAM("max_in_cpu", INTEGER, "0", "[0,)", "elements", WORKS, "parameters a rank keeps in host memory (DeepSpeed's default: 1e9); " WITH_NVME),
     PARAM("pin_memory", BOOL, "true", "", "", NO_EFFECT, "always, where the limit allows"),
     ZERO("offload_optimizer", OBJECT, NULL, "", "", WORKS, ""),
     OPTIMIZER("device", CHOICE, "\"none\"", "none|cpu|nvme", "", WORKS, ""),

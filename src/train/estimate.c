@@ -5,6 +5,7 @@
 #include "train/estimate.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "train/run.h"
@@ -35,6 +36,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
 {
     struct zinf_run run;
     struct zinf_comm comm;
+    memset(estimate, 0, sizeof *estimate);
     int status = open_planned(&run, config, &comm, ranks, error);
     if (status)
         return status;
@@ -62,8 +64,16 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
                                        .checksum = run.plan.checksum};
     zinf_zero_nvme_traffic(&run.zero, &run.plan, &estimate->nvme_read_bytes,
                            &estimate->nvme_write_bytes);
+    estimate->cached_fraction = zinf_zero_cached_fraction(&run.zero);
+    estimate->resident_count = zinf_zero_resident_runs(&run.zero, &estimate->resident);
     zinf_run_close(&run);
     return fits ? ZINF_OK : ZINF_E_DOES_NOT_FIT;
+}
+
+void zinf_estimate_release(struct zinf_estimate *estimate)
+{
+    free(estimate->resident);
+    memset(estimate, 0, sizeof *estimate);
 }
 
 int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error)

@@ -27,14 +27,20 @@ struct zinf_estimate {
     int64_t operations, windows, records;
     size_t checkpoint_bytes;                    /* one checkpoint of all ranks */
     uint64_t checksum;                          /* of the plan */
+    double cached_fraction;                     /* of the optimizer's records, by bytes */
+    struct zinf_resident_run *resident;         /* (resident_count) what stays in host memory; owned */
+    int resident_count;
 };
 
 /**
+ * Fill `estimate`; release it whatever comes back.
  * @param device_budget, host_budget  bytes a rank may use; host_budget 0: both are one memory of device_budget (CPU ranks)
  * @return 0; ZINF_E_DOES_NOT_FIT (estimate is filled); ZINF_E_DATA or ZINF_E_USAGE with error filled
  */
 int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *config, int ranks,
                   size_t device_budget, size_t host_budget, struct zinf_error *error);
+
+void zinf_estimate_release(struct zinf_estimate *estimate);
 
 /** Print every operation of a training step to standard output, both lanes in order. @return as zinf_estimate() */
 int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error);

@@ -5,6 +5,7 @@
 #include "train/run.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -45,6 +46,8 @@ static struct zinf_offload offload_of(const struct zinf_run *run)
         .optimizer_buffers = offload->optimizer_buffers,
         .parameter_buffers = offload->parameter_buffers,
         .record_elements = record / 1024 * 1024,
+        .cache_bytes = run->cache_bytes,
+        .resident_parameters = offload->max_in_cpu,
         .checksums = true,
         .queue_depth = offload->queue_depth,
         .io_threads = offload->io_threads,
@@ -100,11 +103,22 @@ int zinf_run_choose_kept_layers(struct zinf_run *run, bool training, size_t budg
 {
     enum zinf_config_activations mode = run->config->memory.activations;
     int layers = (int)run->model->layers, kept = training ? layers : 0;
+    int64_t cache = run->config->memory.cache_bytes;
+    run->cache_bytes = cache > 0 ? (size_t)cache : 0;
     if (mode == ZINF_ACTIVATIONS_RECOMPUTE)
         kept = 0;
     while (mode == ZINF_ACTIVATIONS_AUTO && kept > 0 && bytes_needed(run, training, kept) > budget)
         kept--;
-    return bytes_needed(run, training, kept) > budget ? -1 : kept;
+    size_t needed = bytes_needed(run, training, kept);
+    if (needed > budget)
+        return -1;
+    /* What is resident makes rings smaller, never larger; the two pages are what alignment may add.
+     */
+    if (cache < 0 && budget - needed > 8192) {
+        run->cache_bytes = budget - needed - 8192;
+        bytes_needed(run, training, kept);
+    }
+    return kept;
 }
 
 static int does_not_fit(struct zinf_run *run, size_t needed, size_t budget, const char *source)
@@ -118,13 +132,15 @@ static int does_not_fit(struct zinf_run *run, size_t needed, size_t budget, cons
                    "  windows        %8.0f MiB\n"
                    "  communication  %8.0f MiB\n"
                    "  rings          %8.0f MiB\n"
+                   "  cache          %8.0f MiB\n"
                    "  activations    %8.0f MiB\n"
                    "use more ranks or a higher ZeRO stage, a smaller micro-batch or sequence "
                    "length, offload to nvme, or zinf.memory.activations=recompute",
                    (double)needed / mib, (double)budget / mib, source, (double)bytes->weights / mib,
                    (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
                    (double)bytes->windows / mib, (double)bytes->communication / mib,
-                   (double)bytes->rings / mib, (double)run->step.activation_bytes / mib);
+                   (double)bytes->rings / mib, (double)bytes->cache / mib,
+                   (double)run->step.activation_bytes / mib);
     return ZINF_E_DOES_NOT_FIT;
 }
 
@@ -165,6 +181,16 @@ static void lock_host_memory(struct zinf_run *run)
                   (double)run->host.size_bytes / (1024.0 * 1024.0), strerror(errno));
 }
 
+static size_t least_of_all(struct zinf_comm *comm, size_t mine)
+{
+    size_t *all = zinf_alloc((size_t)comm->size * sizeof *all), least = mine;
+    zinf_comm_gather_small(comm, &mine, sizeof mine, all);
+    for (int i = 0; i < comm->size; i++)
+        least = all[i] < least ? all[i] : least;
+    free(all);
+    return least;
+}
+
 int zinf_run_take_memory(struct zinf_run *run, bool training)
 {
     const struct zinf_config *config = run->config;
@@ -190,6 +216,7 @@ int zinf_run_take_memory(struct zinf_run *run, bool training)
     /* The smallest number of kept layers of all ranks is everyone's: results do not depend on it,
      * times would. */
     int least = zinf_comm_agree(run->comm, kept);
+    run->cache_bytes = least_of_all(run->comm, run->cache_bytes);
     if (!status) {
         bytes_needed(run, training, least);
         status = zinf_comm_agree(run->comm, zinf_pool_open_shared(&run->device, run->comm));

@@ -407,7 +407,7 @@ int zinf_run_write_results(struct zinf_run *run, int status)
     struct zinf_error error = {0};
     if (!run->folder)
         return ZINF_OK;
-    if (run->zero.record_count > 0) {
+    if (run->zero.update_aio.engine) {
         run->results.io_engine = run->zero.update_aio.engine->name;
         run->results.io_direct = zinf_run_io_is_direct(run);
         run->results.io_registered = run->zero.update_aio.registered;

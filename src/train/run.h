@@ -40,6 +40,7 @@ struct zinf_run {
     struct zinf_plan plan, evaluation_plan;
     struct zinf_pool device, host; /* on a CPU rank both are RAM */
     size_t pinned_bytes;           /* of host, locked in memory */
+    size_t cache_bytes;            /* zinf.memory.cache, "auto" worked out; equal on all ranks */
     struct zinf_zero zero;
     struct zinf_step step;
     struct zinf_schedule schedule;

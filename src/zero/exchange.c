@@ -168,7 +168,7 @@ double zinf_zero_end(struct zinf_zero *zero)
 {
     double waited = zinf_lanes_end(zero->lanes);
     zero->wait_update_s = 0;
-    if (zero->record_count > 0) {
+    if (zero->update_length > 0) {
         /* The next step's first fetches read what this step's last updates write. */
         if (zero->options.offload.parameters == ZINF_TIER_NVME)
             zinf_ring_drain(&zero->update_ring);

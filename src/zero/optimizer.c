@@ -48,26 +48,47 @@ static float *advance(float *values, int64_t elements)
     return values ? values + elements : NULL;
 }
 
-/* buffer: of the update ring; NULL when nothing of the block is on NVMe. */
-static struct stretch stretch_of(const struct zinf_zero *zero, int block, int64_t begin,
-                                 int64_t count, char *buffer)
+/* Where a part of a record is: resident, in the ring's buffer, or NULL: in the block's own memory.
+ */
+static void *part_of(const struct zinf_zero *zero, int record, int part, char *buffer)
+{
+    if (!zinf_zero_streams(&zero->options, part))
+        return NULL;
+    return zero->records[record].resident[part]
+               ? zero->records[record].memory[part]
+               : buffer + zero->update_ring.options.part_offset[part];
+}
+
+/* A run of the owned part of a block of which nothing is on NVMe, or for which part_of() is asked
+ * next. */
+static struct stretch stretch_in_memory(const struct zinf_zero *zero, int block, int64_t begin,
+                                        int64_t count)
 {
     const struct zinf_zero_options *o = &zero->options;
     const struct zinf_block_state *state = &zero->blocks[block];
-    const size_t *offset = zero->update_ring.options.part_offset;
-    struct stretch s = {.begin = begin, .count = count};
-    s.master = zinf_zero_streams(o, ZINF_PART_MASTER) ? (float *)(buffer + offset[ZINF_PART_MASTER])
-                                                      : advance(state->master, begin);
+    struct stretch s = {.begin = begin, .count = count, .master = advance(state->master, begin)};
     for (int m = 0; m < 2; m++)
-        s.moment[m] = zinf_zero_streams(o, ZINF_PART_MOMENT1 + m)
-                          ? (float *)(buffer + offset[ZINF_PART_MOMENT1 + m])
-                          : advance(state->moment[m], begin);
-    if (zinf_zero_streams(o, ZINF_PART_LOW))
-        s.low = buffer + offset[ZINF_PART_LOW];
-    else if (o->dtype != ZINF_FP32)
+        s.moment[m] = advance(state->moment[m], begin);
+    if (o->dtype != ZINF_FP32 && state->weights)
         s.low = (char *)state->weights +
                 (size_t)(owned_offset(zero, block, o->sharding.parameters) + begin) *
                     zinf_dtype_bytes(o->dtype);
+    return s;
+}
+
+/* buffer: of the update ring, if anything of the record passes through it. */
+static struct stretch stretch_of_record(const struct zinf_zero *zero, int number, char *buffer)
+{
+    const struct zinf_record *record = &zero->records[number];
+    struct stretch s = stretch_in_memory(zero, record->block, record->begin, record->count);
+    void *master = part_of(zero, number, ZINF_PART_MASTER, buffer);
+    void *low = part_of(zero, number, ZINF_PART_LOW, buffer);
+    s.master = master ? master : s.master;
+    s.low = low ? low : s.low;
+    for (int m = 0; m < 2; m++) {
+        void *moment = part_of(zero, number, ZINF_PART_MOMENT1 + m, buffer);
+        s.moment[m] = moment ? moment : s.moment[m];
+    }
     return s;
 }
 
@@ -93,28 +114,37 @@ static void update_run(struct zinf_zero *zero, int block, const struct stretch *
                    o->accumulation_dtype, low, o->dtype);
 }
 
+static void update_stretch(struct zinf_zero *zero, int block, const struct stretch *s,
+                           const struct zinf_update *update)
+{
+    const struct zinf_block_state *state = &zero->blocks[block];
+    for (int i = 0; i < state->run_count; i++)
+        update_run(zero, block, s, &state->runs[i], update);
+}
+
 void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_update *update)
 {
     const struct zinf_block_state *state = &zero->blocks[block];
-    struct zinf_range owned = zinf_zero_owned(zero, block);
-    int stretches = zero->record_count > 0 ? state->record_count : 1;
-    for (int r = 0; r < stretches; r++) {
-        const struct zinf_record *record = &zero->records[state->first_record + r];
-        char *buffer = zero->record_count > 0 ? zinf_ring_next(&zero->update_ring) : NULL;
-        struct stretch s = zero->record_count > 0
-                               ? stretch_of(zero, block, record->begin, record->count, buffer)
-                               : stretch_of(zero, block, 0, owned.end - owned.begin, NULL);
-        for (int i = 0; i < state->run_count; i++)
-            update_run(zero, block, &s, &state->runs[i], update);
-        if (zero->record_count > 0)
+    if (zero->record_count == 0) {
+        struct zinf_range owned = zinf_zero_owned(zero, block);
+        struct stretch s = stretch_in_memory(zero, block, 0, owned.end - owned.begin);
+        update_stretch(zero, block, &s, update);
+    }
+    for (int r = state->first_record; r < state->first_record + state->record_count; r++) {
+        bool passes = zinf_zero_passes(zero, r);
+        char *buffer = passes ? zinf_ring_next(&zero->update_ring) : NULL;
+        struct stretch s = stretch_of_record(zero, r, buffer);
+        update_stretch(zero, block, &s, update);
+        if (passes)
             zinf_ring_release(&zero->update_ring);
     }
 }
 
 void zinf_zero_prefetch_update(struct zinf_zero *zero)
 {
-    if (zero->record_count > 0)
-        zinf_ring_begin(&zero->update_ring, zero->update_items, NULL, zero->record_count);
+    if (zero->update_length > 0)
+        zinf_ring_begin(&zero->update_ring, zero->update_items, zero->update_sequence,
+                        zero->update_length);
 }
 
 static int visit_stretch(struct zinf_zero *zero, int block, const struct stretch *s, bool write,
@@ -139,22 +169,23 @@ int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void
         for (int part = 0; part < ZINF_RING_PARTS; part++)
             list[r].write[part] = list[r].write[part] && write;
     }
-    if (zero->record_count > 0)
-        zinf_ring_begin(&zero->update_ring, list, NULL, zero->record_count);
+    if (zero->update_length > 0)
+        zinf_ring_begin(&zero->update_ring, list, zero->update_sequence, zero->update_length);
     for (int b = 0; b < zero->options.model->block_count && !status && zero->record_count == 0;
          b++) {
         struct zinf_range owned = zinf_zero_owned(zero, b);
-        struct stretch s = stretch_of(zero, b, 0, owned.end - owned.begin, NULL);
+        struct stretch s = stretch_in_memory(zero, b, 0, owned.end - owned.begin);
         status = visit_stretch(zero, b, &s, write, visit, context);
     }
     for (int r = 0; r < zero->record_count && !status; r++) {
-        const struct zinf_record *record = &zero->records[r];
-        struct stretch s = stretch_of(zero, record->block, record->begin, record->count,
-                                      zinf_ring_next(&zero->update_ring));
-        status = visit_stretch(zero, record->block, &s, write, visit, context);
-        zinf_ring_release(&zero->update_ring);
+        bool passes = zinf_zero_passes(zero, r);
+        char *buffer = passes ? zinf_ring_next(&zero->update_ring) : NULL;
+        struct stretch s = stretch_of_record(zero, r, buffer);
+        status = visit_stretch(zero, zero->records[r].block, &s, write, visit, context);
+        if (passes)
+            zinf_ring_release(&zero->update_ring);
     }
-    if (zero->record_count > 0)
+    if (zero->update_length > 0)
         zinf_ring_drain(&zero->update_ring);
     free(list);
     return status;
@@ -179,6 +210,8 @@ void zinf_zero_publish(struct zinf_zero *zero)
 const float *zinf_zero_read_part(struct zinf_zero *zero, int record, int part)
 {
     struct zinf_swap_transfer transfer;
+    if (zero->records[record].resident[part])
+        return zero->records[record].memory[part];
     char *buffer = zero->update_ring.options.memory;
     struct zinf_swap *swap = zero->update_ring.options.swap[part];
     zinf_ring_drain(&zero->update_ring);

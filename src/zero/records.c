@@ -1,7 +1,8 @@
 /*
  * The NVMe tier of ZeRO's states: blocks cut into records, records into extents, and the two rings
- * in which they pass: the compute lane's for updates, the mover's for fetches of weights. Source:
- * ZeRO-Infinity, arXiv:2104.07857, section 5.2 (infinity offload engine).
+ * in which they pass: the compute lane's for updates, the mover's for fetches of weights. What
+ * residency.c keeps in host memory has no extent and does not pass. Source: ZeRO-Infinity,
+ * arXiv:2104.07857, section 5.2 (infinity offload engine).
  */
 #include "zero/zero.h"
 
@@ -55,8 +56,8 @@ static void cut_blocks(struct zinf_zero *zero)
         zero->blocks[b].first_record = zero->record_count;
         zero->blocks[b].record_count = records;
         for (int64_t begin = 0; begin < count; begin += size)
-            zero->records[zero->record_count++] =
-                (struct zinf_record){b, begin, count - begin < size ? count - begin : size};
+            zero->records[zero->record_count++] = (struct zinf_record){
+                .block = b, .begin = begin, .count = count - begin < size ? count - begin : size};
     }
 }
 
@@ -72,17 +73,36 @@ static int file_of(const struct zinf_zero *zero, int part)
     return parameter && !same;
 }
 
+size_t zinf_zero_part_bytes(const struct zinf_zero *zero, int record, int part)
+{
+    return zinf_swap_padded((size_t)zero->records[record].count * element_bytes(zero, part));
+}
+
+/* Does this part of a record travel between memory and the drive? */
+static bool travels(const struct zinf_zero *zero, int record, int part)
+{
+    return zinf_zero_streams(&zero->options, part) && !zero->records[record].resident[part];
+}
+
+bool zinf_zero_passes(const struct zinf_zero *zero, int record)
+{
+    bool any = false;
+    for (int part = 0; part < ZINF_RING_PARTS; part++)
+        any = any || travels(zero, record, part);
+    return any;
+}
+
 /* Number the extents of each file in the order in which an update meets them, so that it reads the
  * file from front to back. */
 static void make_items(struct zinf_zero *zero)
 {
-    size_t items = (size_t)zero->record_count;
     int extent[2] = {0, 0};
-    zero->update_items = zinf_alloc(items * sizeof *zero->update_items);
-    zero->fetch_items = zinf_alloc(items * sizeof *zero->fetch_items);
-    for (int r = 0; r < zero->record_count; r++)
+    zero->update_length = 0;
+    for (int r = 0; r < zero->record_count; r++) {
+        if (zinf_zero_passes(zero, r))
+            zero->update_sequence[zero->update_length++] = r;
         for (int part = 0; part < ZINF_RING_PARTS; part++) {
-            bool streams = zinf_zero_streams(&zero->options, part);
+            bool streams = travels(zero, r, part);
             int file = file_of(zero, part);
             bool fetched = streams && part == weights_part(zero);
             struct zinf_ring_item *update = &zero->update_items[r], *fetch = &zero->fetch_items[r];
@@ -93,21 +113,22 @@ static void make_items(struct zinf_zero *zero)
             fetch->read[part] = true;
             extent[file] += streams;
         }
+    }
 }
 
-/* Where parts stand in a buffer, and how long a buffer is: as the largest record there is, which
+/* Where parts stand in a buffer, and how long a buffer is: as the largest record that passes, which
  * small shards make smaller. */
 static size_t lay_out_buffer(const struct zinf_zero *zero, bool fetch, size_t offsets[])
 {
     size_t used = 0;
-    int64_t largest = 0;
-    for (int r = 0; r < zero->record_count; r++)
-        if (zero->records[r].count > largest)
-            largest = zero->records[r].count;
     for (int part = 0; part < ZINF_RING_PARTS; part++) {
+        size_t largest = 0;
+        for (int r = 0; r < zero->record_count; r++)
+            if (travels(zero, r, part) && zinf_zero_part_bytes(zero, r, part) > largest)
+                largest = zinf_zero_part_bytes(zero, r, part);
         offsets[part] = used;
-        if (zinf_zero_streams(&zero->options, part) && (!fetch || part == weights_part(zero)))
-            used += zinf_swap_padded((size_t)largest * element_bytes(zero, part));
+        if (!fetch || part == weights_part(zero))
+            used += largest;
     }
     return used;
 }
@@ -122,17 +143,13 @@ static void lay_out_ring(struct zinf_zero *zero, bool fetch, struct zinf_pool *h
     if (ring->lookahead < 0)
         ring->lookahead = 0;
     ring->buffer_bytes = lay_out_buffer(zero, fetch, ring->part_offset);
+    if (ring->buffer_bytes == 0) /* all of it is resident */
+        return;
     size_t bytes = (size_t)ring->buffer_count * ring->buffer_bytes;
     /* Direct I/O wants every buffer on a page; pools align small ones to 64 bytes only. */
     char *memory = zinf_pool_take(host, bytes + 4096);
     ring->memory = memory ? (char *)(((uintptr_t)memory + 4095) & ~(uintptr_t)4095) : NULL;
     zero->bytes.rings += bytes + 4096;
-}
-
-static int64_t part_bytes(const struct zinf_zero *zero, int record, int part)
-{
-    return (int64_t)zinf_swap_padded((size_t)zero->records[record].count *
-                                     element_bytes(zero, part));
 }
 
 void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host)
@@ -141,13 +158,18 @@ void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host)
         return;
     if (!zero->records) {
         cut_blocks(zero);
-        make_items(zero);
+        size_t count = (size_t)zero->record_count;
+        zero->update_items = zinf_alloc(count * sizeof *zero->update_items);
+        zero->fetch_items = zinf_alloc(count * sizeof *zero->fetch_items);
+        zero->update_sequence = zinf_alloc(count * sizeof *zero->update_sequence);
     }
+    zinf_zero_choose_resident(zero);
+    zinf_zero_lay_out_resident(zero, host);
+    make_items(zero);
     for (int r = 0; r < zero->record_count; r++)
         for (int part = 0; part < ZINF_RING_PARTS; part++)
-            if (zinf_zero_streams(&zero->options, part))
-                zero->bytes.nvme +=
-                    zinf_swap_padded((size_t)zero->records[r].count * element_bytes(zero, part));
+            if (travels(zero, r, part))
+                zero->bytes.nvme += zinf_zero_part_bytes(zero, r, part);
     lay_out_ring(zero, false, host);
     if (zero->options.offload.parameters == ZINF_TIER_NVME)
         lay_out_ring(zero, true, host);
@@ -161,9 +183,9 @@ void zinf_zero_nvme_traffic(const struct zinf_zero *zero, const struct zinf_plan
         for (int part = 0; part < ZINF_RING_PARTS; part++) {
             bool streams = zero->update_items[r].extent[part] >= 0;
             if (streams && zero->update_items[r].read[part])
-                *read_bytes += part_bytes(zero, r, part);
+                *read_bytes += (int64_t)zinf_zero_part_bytes(zero, r, part);
             if (streams)
-                *write_bytes += part_bytes(zero, r, part);
+                *write_bytes += (int64_t)zinf_zero_part_bytes(zero, r, part);
         }
     for (int64_t i = 0; i < plan->count[ZINF_LANE_COMM]; i++) {
         const struct zinf_plan_operation *operation = &plan->operations[ZINF_LANE_COMM][i];
@@ -171,17 +193,23 @@ void zinf_zero_nvme_traffic(const struct zinf_zero *zero, const struct zinf_plan
             zero->options.offload.parameters != ZINF_TIER_NVME)
             continue;
         const struct zinf_block_state *block = &zero->blocks[operation->block];
-        for (int r = 0; r < block->record_count; r++)
-            *read_bytes += part_bytes(zero, block->first_record + r, weights_part(zero));
+        for (int r = block->first_record; r < block->first_record + block->record_count; r++)
+            if (travels(zero, r, weights_part(zero)))
+                *read_bytes += (int64_t)zinf_zero_part_bytes(zero, r, weights_part(zero));
     }
+}
+
+const char *zinf_zero_part_name(int part)
+{
+    static const char *const names[] = {"master weights", "first moment", "second moment",
+                                        "16-bit weights"};
+    return names[part];
 }
 
 /* What an extent of a file holds, for messages. */
 static void name_extent(const struct zinf_zero *zero, int file, int extent, char *out,
                         size_t out_bytes)
 {
-    static const char *const names[] = {"master weights", "first moment", "second moment",
-                                        "16-bit weights"};
     for (int r = 0; r < zero->record_count; r++)
         for (int part = 0; part < ZINF_RING_PARTS; part++)
             if (zero->update_items[r].extent[part] == extent && file_of(zero, part) == file) {
@@ -189,7 +217,7 @@ static void name_extent(const struct zinf_zero *zero, int file, int extent, char
                 zinf_plan_block_name(zero->options.model, zero->records[r].block, block,
                                      sizeof block);
                 snprintf(out, out_bytes, "%s of %s, elements %lld-%lld of rank %d's shard",
-                         names[part], block, (long long)zero->records[r].begin,
+                         zinf_zero_part_name(part), block, (long long)zero->records[r].begin,
                          (long long)(zero->records[r].begin + zero->records[r].count - 1),
                          zero->rank);
                 return;
@@ -252,14 +280,14 @@ static int open_ring(struct zinf_zero *zero, struct zinf_ring *ring, struct zinf
 int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
                            struct zinf_error *error)
 {
-    if (zero->record_count == 0)
+    if (zero->update_length == 0)
         return ZINF_OK;
     int status = open_swap(zero, 0, error);
     if (!status)
         status = open_swap(zero, 1, error);
     if (!status)
         status = open_ring(zero, &zero->update_ring, &zero->update_aio, host);
-    if (!status && zero->options.offload.parameters == ZINF_TIER_NVME)
+    if (!status && zero->fetch_ring.options.buffer_bytes > 0)
         status = open_ring(zero, &zero->fetch_ring, &zero->fetch_aio, host);
     return status;
 }
@@ -279,6 +307,7 @@ void zinf_zero_close_records(struct zinf_zero *zero)
     free(zero->records);
     free(zero->update_items);
     free(zero->fetch_items);
+    free(zero->update_sequence);
     free(zero->fetch_sequence);
 }
 
@@ -300,8 +329,9 @@ void zinf_zero_begin_fetches(struct zinf_zero *zero, const struct zinf_plan *pla
         const struct zinf_block_state *block = &zero->blocks[operation->block];
         if (operation->kind != ZINF_PLAN_GATHER_WINDOW)
             continue;
-        for (int r = 0; r < block->record_count; r++)
-            zero->fetch_sequence[zero->fetch_length++] = block->first_record + r;
+        for (int r = block->first_record; r < block->first_record + block->record_count; r++)
+            if (travels(zero, r, weights_part(zero)))
+                zero->fetch_sequence[zero->fetch_length++] = r;
     }
     zinf_ring_begin(&zero->fetch_ring, zero->fetch_items, zero->fetch_sequence, zero->fetch_length);
 }
@@ -310,11 +340,15 @@ void zinf_zero_fetch_shard(struct zinf_zero *zero, int block, void *to)
 {
     const struct zinf_block_state *state = &zero->blocks[block];
     size_t element = zinf_dtype_bytes(zero->options.dtype);
-    size_t offset = zero->fetch_ring.options.part_offset[weights_part(zero)];
-    for (int r = 0; r < state->record_count; r++) {
-        const struct zinf_record *record = &zero->records[state->first_record + r];
-        const char *from = zinf_ring_next(&zero->fetch_ring) + offset;
+    int part = weights_part(zero);
+    for (int r = state->first_record; r < state->first_record + state->record_count; r++) {
+        const struct zinf_record *record = &zero->records[r];
+        bool passes = travels(zero, r, part);
+        const char *from = record->memory[part];
+        if (passes)
+            from = zinf_ring_next(&zero->fetch_ring) + zero->fetch_ring.options.part_offset[part];
         memcpy((char *)to + (size_t)record->begin * element, from, (size_t)record->count * element);
-        zinf_ring_release(&zero->fetch_ring);
+        if (passes)
+            zinf_ring_release(&zero->fetch_ring);
     }
 }

@@ -47,7 +47,17 @@ enum { ZINF_PART_MASTER, ZINF_PART_MOMENT1, ZINF_PART_MOMENT2, ZINF_PART_LOW };
 /** A run of a block's owned part whose bytes, where they are on NVMe, travel together. */
 struct zinf_record {
     int block;
-    int64_t begin, count; /* elements of the owned part */
+    int64_t begin, count;            /* elements of the owned part */
+    bool resident[ZINF_RING_PARTS];  /* stays in host memory for the whole run and has no extent on the drive */
+    void *memory[ZINF_RING_PARTS];   /* where a resident part is; NULL while counting */
+};
+
+/** Neighbouring records of which the same parts are resident. */
+struct zinf_resident_run {
+    int first, last; /* records */
+    bool resident[ZINF_RING_PARTS];
+    size_t bytes;
+    char from[64], to[64]; /* the blocks of the first and the last */
 };
 
 struct zinf_block_state {
@@ -67,6 +77,8 @@ struct zinf_offload {
     const char *optimizer_path, *parameter_path; /* folders of the NVMe tier */
     int optimizer_buffers, parameter_buffers;    /* records in each ring */
     int64_t record_elements;                     /* largest record */
+    size_t cache_bytes;          /* of the optimizer's records, what may stay in host memory */
+    int64_t resident_parameters; /* elements of the owned parameters that may stay in host memory */
     bool checksums;
     int queue_depth, io_threads;
     size_t io_block_bytes;
@@ -89,6 +101,7 @@ struct zinf_zero_options {
 /** Bytes of this rank by purpose; their sum is what the pool holds. */
 struct zinf_zero_bytes {
     size_t weights, optimizer, gradients, windows, communication, rings;
+    size_t cache; /* of what is on the NVMe tier, parts that stay in host memory, each padded to 4096 */
     size_t nvme; /* in the swap files, padding included */
 };
 
@@ -107,6 +120,8 @@ struct zinf_zero {
     struct zinf_record *records;    /* of all blocks, in order */
     int record_count;
     struct zinf_ring_item *update_items, *fetch_items; /* (record_count) */
+    int *update_sequence;           /* records that pass through the update ring; those that are all resident do not */
+    int64_t update_length;
     struct zinf_ring update_ring, fetch_ring; /* of the compute lane; of the mover */
     struct zinf_aio update_aio, fetch_aio;
     struct zinf_swap *swaps[2];     /* of the optimizer's folder and of the parameters'; one serves both when they are the same */
@@ -168,13 +183,32 @@ int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void
 void zinf_zero_nvme_traffic(const struct zinf_zero *zero, const struct zinf_plan *plan,
                             int64_t *read_bytes, int64_t *write_bytes);
 
-/** One part of a record as it stands on NVMe, in a buffer that the next call takes again. Not during a step. */
+/**
+ * What stays in host memory, as runs of records. Local.
+ * @param runs  out; owned by the caller, free()
+ * @return how many
+ */
+int zinf_zero_resident_runs(const struct zinf_zero *zero, struct zinf_resident_run **runs);
+/** Of the bytes of the optimizer's records those that are resident, 0..1. Local. */
+double zinf_zero_cached_fraction(const struct zinf_zero *zero);
+/** "first moment": for messages. */
+const char *zinf_zero_part_name(int part);
+
+/** One part of a record: where it is resident, or in a buffer that the next call takes again. Not during a step. */
 const float *zinf_zero_read_part(struct zinf_zero *zero, int record, int part);
 
 /* Between the files of this folder. */
 
 /** Is this part of a record on NVMe? */
 bool zinf_zero_streams(const struct zinf_zero_options *options, int part);
+/** Bytes of a part of a record, padded to 4096 as on the drive. */
+size_t zinf_zero_part_bytes(const struct zinf_zero *zero, int record, int part);
+/** Does anything of this record pass through the update ring? */
+bool zinf_zero_passes(const struct zinf_zero *zero, int record);
+/** Choose what stays in host memory, within the two budgets of zinf_offload; sets bytes.cache. residency.c says how. */
+void zinf_zero_choose_resident(struct zinf_zero *zero);
+/** Memory for what was chosen. */
+void zinf_zero_lay_out_resident(struct zinf_zero *zero, struct zinf_pool *host);
 /** Cut blocks into records and size the rings; with open pools their memory. Part of zinf_zero_layout(). */
 void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host);
 int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
