@@ -55,10 +55,8 @@ struct Opened {
     std::vector<Tokens> read(int64_t epoch, int64_t position, int64_t count)
     {
         Tokens inputs((size_t)(count * length), -1), targets((size_t)(count * length), -1);
-        EXPECT_EQ(zinf_batches_read(batches, epoch, position, count, inputs.data(), targets.data(),
-                                    &error),
-                  0)
-            << error.text;
+        const zinf_batch batch = {epoch, position, count, inputs.data(), targets.data()};
+        EXPECT_EQ(zinf_batches_read(batches, &batch, &error), 0) << error.text;
         std::vector<Tokens> samples;
         for (int64_t i = 0; i < count; i++) {
             Tokens sample(inputs.begin() + i * length, inputs.begin() + (i + 1) * length);
@@ -193,8 +191,8 @@ TEST(Batches, WhatCannotBeReadIsRefusedByName)
 int read_one(Opened &data, int64_t position)
 {
     Tokens inputs((size_t)data.length), targets((size_t)data.length);
-    return zinf_batches_read(data.batches, 0, position, 1, inputs.data(), targets.data(),
-                             &data.error);
+    const zinf_batch batch = {0, position, 1, inputs.data(), targets.data()};
+    return zinf_batches_read(data.batches, &batch, &data.error);
 }
 
 void touch(const std::string &path)

@@ -50,21 +50,27 @@ static struct attention attention_of(const struct zinf_attention *op)
     return a;
 }
 
-/** rows of one head from `from` (its first element of the first row) to dense padded fp32, times
- * `factor`. */
-INLINE void pack_rows(enum zinf_dtype dtype, const struct attention *a, float *to, const void *from,
-                      int64_t from_row, int64_t rows, float factor)
+/** One head of some tokens, (count, head_size) inside a wider matrix. */
+struct rows {
+    const void *first; /* element of the first row */
+    int64_t stride;    /* elements from row to row */
+    int64_t count;
+};
+
+/** Rows to dense padded fp32, (count, padded), times `factor`. */
+INLINE void pack_rows(enum zinf_dtype dtype, const struct attention *a, float *to,
+                      const struct rows *from, float factor)
 {
-    for (int64_t r = 0; r < rows; r++)
+    for (int64_t r = 0; r < from->count; r++)
         for (int64_t i = 0; i < a->padded; i += WIDTH)
             store_whole(ZINF_FP32, to, r * a->padded + i,
-                        load(dtype, from, r * from_row + i, a->op->head_size - i) * factor);
+                        load(dtype, from->first, r * from->stride + i, a->op->head_size - i) *
+                            factor);
 }
 
-static void pack(const struct attention *a, float *to, const void *from, int64_t from_row,
-                 int64_t rows, float factor)
+static void pack(const struct attention *a, float *to, const struct rows from, float factor)
 {
-    FOR_DTYPE(a->op->dtype, pack_rows(constant_dtype, a, to, from, from_row, rows, factor));
+    FOR_DTYPE(a->op->dtype, pack_rows(constant_dtype, a, to, &from, factor));
 }
 
 /** Packed rows (rows, padded) to tiles of (head_size, TILE). */
@@ -202,7 +208,7 @@ static void forward_tile(const struct attention *a, const struct work *work, int
     struct dropout_row dropout = dropout_of(a, sample);
     int64_t rows = least(TILE, op->sequence - tile * TILE);
     const void *from = element(head_of(a, sample, head), op->dtype, tile * TILE * a->row);
-    pack(a, work->queries, from, a->row, rows, (float)op->scale);
+    pack(a, work->queries, (struct rows){from, a->row, rows}, (float)op->scale);
     memset(work->sum, 0, sizeof(float) * (size_t)(TILE * a->padded));
     for (int64_t r = 0; r < TILE; r++)
         running.maximum[r] = -INFINITY, running.sum[r] = 0.0f;
@@ -238,9 +244,11 @@ static void forward_task(void *context, int64_t task)
     work.queries = take(&memory, TILE * a->padded);
     work.sum = take(&memory, TILE * a->padded);
     work.scores = take(&memory, TILE * TILE);
-    pack(a, work.keys, head_of(a, sample, op->heads + kv_head), a->row, rows, 1.0f);
-    pack(a, work.values, head_of(a, sample, op->heads + op->kv_heads + kv_head), a->row, rows,
-         1.0f);
+    const struct rows keys = {head_of(a, sample, op->heads + kv_head), a->row, rows};
+    pack(a, work.keys, keys, 1.0f);
+    const struct rows values = {head_of(a, sample, op->heads + op->kv_heads + kv_head), a->row,
+                                rows};
+    pack(a, work.values, values, 1.0f);
     transpose(a, work.keys_transposed, work.keys, rows);
     for (int64_t head = kv_head * a->group; head < (kv_head + 1) * a->group; head++)
         for (int64_t tile = begin; tile < end; tile++)
@@ -356,8 +364,9 @@ static void backward_head(const struct attention *a, const struct work *work, in
     int64_t out_row = op->heads * op->head_size;
     const void *dy =
         element(a->dy, op->dtype, sample * op->sequence * out_row + head * op->head_size);
-    pack(a, work->queries, head_of(a, sample, head), a->row, op->sequence, (float)op->scale);
-    pack(a, work->dout, dy, out_row, op->sequence, 1.0f);
+    const struct rows queries = {head_of(a, sample, head), a->row, op->sequence};
+    pack(a, work->queries, queries, (float)op->scale);
+    pack(a, work->dout, (struct rows){dy, out_row, op->sequence}, 1.0f);
     compute_delta(a, work, sample, head);
     memset(work->dqueries, 0, sizeof(float) * (size_t)(a->tiles * TILE * a->padded));
     for (int64_t key_tile = 0; key_tile < a->tiles; key_tile++)
@@ -393,8 +402,10 @@ static void backward_task(void *context, int64_t task)
     int64_t key_head = op->heads + kv_head, value_head = key_head + op->kv_heads;
     size_t bytes = sizeof(float) * (size_t)(a->tiles * TILE * a->padded);
     struct work work = backward_work(a);
-    pack(a, work.keys, head_of(a, sample, key_head), a->row, op->sequence, 1.0f);
-    pack(a, work.values, head_of(a, sample, value_head), a->row, op->sequence, 1.0f);
+    const struct rows keys = {head_of(a, sample, key_head), a->row, op->sequence};
+    const struct rows values = {head_of(a, sample, value_head), a->row, op->sequence};
+    pack(a, work.keys, keys, 1.0f);
+    pack(a, work.values, values, 1.0f);
     transpose(a, work.keys_transposed, work.keys, op->sequence);
     transpose(a, work.values_transposed, work.values, op->sequence);
     memset(work.dkeys, 0, bytes);

@@ -174,19 +174,19 @@ static int read_sample(struct zinf_batches *batches, int64_t sample, int32_t *in
     return 0;
 }
 
-int zinf_batches_read(struct zinf_batches *batches, int64_t epoch, int64_t position, int64_t count,
-                      int32_t *inputs, int32_t *targets, struct zinf_error *error)
+int zinf_batches_read(struct zinf_batches *batches, const struct zinf_batch *batch,
+                      struct zinf_error *error)
 {
-    ZINF_ASSERT(position >= 0 && count >= 0 && position + count <= batches->sample_count);
+    const int64_t length = batches->sequence_length, first = batch->position;
+    ZINF_ASSERT(first >= 0 && batch->count >= 0 && first + batch->count <= batches->sample_count);
     char name[64];
-    snprintf(name, sizeof name, "shuffle/%lld", (long long)epoch);
+    snprintf(name, sizeof name, "shuffle/%lld", (long long)batch->epoch);
     const struct zinf_rng_key key = zinf_rng_key(batches->seed, name);
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t sample = batches->shuffle
-                                   ? zinf_rng_permute(key, batches->sample_count, position + i)
-                                   : position + i;
-        const int status = read_sample(batches, sample, inputs + i * batches->sequence_length,
-                                       targets + i * batches->sequence_length, error);
+    for (int64_t i = 0; i < batch->count; i++) {
+        const int64_t sample =
+            batches->shuffle ? zinf_rng_permute(key, batches->sample_count, first + i) : first + i;
+        const int status = read_sample(batches, sample, batch->inputs + i * length,
+                                       batch->targets + i * length, error);
         if (status)
             return status;
     }

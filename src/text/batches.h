@@ -39,13 +39,18 @@ int zinf_batches_file_count(const struct zinf_batches *batches);
 /** Fingerprint of file names, sizes and options, equal on all ranks when they see the same data. */
 uint64_t zinf_batches_fingerprint(const struct zinf_batches *batches);
 
+/** Samples position .. position + count - 1 of an epoch's order, and where they go. */
+struct zinf_batch {
+    int64_t epoch, position, count;
+    int32_t *inputs, *targets; /* (count, S), e.g. 8, 1024: the first and the last S tokens of each sample's S + 1 */
+};
+
 /**
- * Samples position .. position + count - 1 of an epoch's order.
- * @param inputs, targets  out (count, S); inputs are the first S tokens of a sample, targets the last S
- * @return 0 or ZINF_E_DATA: a file changed or cannot be read (path, offset)
+ * Local. Reads count * (S + 1) bytes, each sample from its files.
+ * @return 0 or ZINF_E_DATA: a file changed or cannot be read (path, offset); what was read until then stands in the batch
  */
-int zinf_batches_read(struct zinf_batches *batches, int64_t epoch, int64_t position, int64_t count,
-                      int32_t *inputs, int32_t *targets, struct zinf_error *error);
+int zinf_batches_read(struct zinf_batches *batches, const struct zinf_batch *batch,
+                      struct zinf_error *error);
 
 #ifdef __cplusplus
 }

@@ -3,16 +3,9 @@
  * zinf does not have. Those are known by name, so that each is answered instead of ignored.
  * Defaults: DeepSpeed 0.19.
  */
-#include "train/config_keys.h"
+#include "train/config_key_rows.h"
 
-#define KEY(path, type, ...)                                                                       \
-    {                                                                                              \
-        path, ZINF_KEY_##type, __VA_ARGS__, NULL, NULL                                             \
-    }
-#define WORKS       ZINF_KEY_WORKS
-#define NO_EFFECT   ZINF_KEY_NO_EFFECT
-#define REFUSED     ZINF_KEY_REFUSED
-#define NOT_YET     ZINF_KEY_NOT_YET
+#define KEY         ROW
 #define ACTIVATIONS "zinf.memory.activations says it"
 #define METRICS     "metrics.jsonl holds it for every step"
 

@@ -1,15 +1,9 @@
 /*
  * zinf's own keys, all in one object that DeepSpeed ignores. Contract section 2.
  */
-#include "train/config_keys.h"
+#include "train/config_key_rows.h"
 
-#define KEY(path, type, ...)                                                                       \
-    {                                                                                              \
-        "zinf." path, ZINF_KEY_##type, __VA_ARGS__, NULL, NULL                                     \
-    }
-#define WORKS     ZINF_KEY_WORKS
-#define NO_EFFECT ZINF_KEY_NO_EFFECT
-#define NOT_YET   ZINF_KEY_NOT_YET
+#define KEY(path, ...) ROW("zinf." path, __VA_ARGS__)
 
 // clang-format off
 const struct zinf_key zinf_keys_own[] = {

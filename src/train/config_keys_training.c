@@ -3,26 +3,13 @@
  * Defaults and ranges: runtime/config.py, runtime/lr_schedules.py, runtime/precision_config.py of
  * DeepSpeed 0.19.
  */
-#include "train/config_keys.h"
+#include "train/config_key_rows.h"
 
+#define KEY     ROW
 #define ADAMS   "Adam|AdamW"
 #define BETAS   "Adam|AdamW|Lion"
 #define WARMUPS "WarmupLR|WarmupDecayLR|WarmupCosineLR"
 #define DTYPES  "fp32|fp16|bf16|float32|float16|bfloat16"
-/* path, type, default, range, unit, state, note */
-#define KEY(path, type, ...)                                                                       \
-    {                                                                                              \
-        path, ZINF_KEY_##type, __VA_ARGS__, NULL, NULL                                             \
-    }
-/* the same, for certain types of optimizer or scheduler, and what "auto" becomes */
-#define OF(path, type, otherwise, range, unit, state, note, only, automatic)                       \
-    {                                                                                              \
-        path, ZINF_KEY_##type, otherwise, range, unit, state, note, only, automatic                \
-    }
-#define WORKS     ZINF_KEY_WORKS
-#define NO_EFFECT ZINF_KEY_NO_EFFECT
-#define REFUSED   ZINF_KEY_REFUSED
-#define NOT_YET   ZINF_KEY_NOT_YET
 
 // clang-format off
 const struct zinf_key zinf_keys_training[] = {

@@ -3,19 +3,12 @@
  * runtime/zero/offload_config.py and runtime/swap_tensor/constants.py of DeepSpeed 0.19, where the
  * code and its documentation differ the code.
  */
-#include "train/config_keys.h"
+#include "train/config_key_rows.h"
 
-#define KEY(path, type, ...)                                                                       \
-    {                                                                                              \
-        path, ZINF_KEY_##type, __VA_ARGS__, NULL, NULL                                             \
-    }
+#define KEY                  ROW
 #define ZERO(name, ...)      KEY("zero_optimization." name, __VA_ARGS__)
 #define PARAM(name, ...)     KEY("zero_optimization.offload_param." name, __VA_ARGS__)
 #define OPTIMIZER(name, ...) KEY("zero_optimization.offload_optimizer." name, __VA_ARGS__)
-#define WORKS                ZINF_KEY_WORKS
-#define NO_EFFECT            ZINF_KEY_NO_EFFECT
-#define REFUSED              ZINF_KEY_REFUSED
-#define NOT_YET              ZINF_KEY_NOT_YET
 #define WITH_OFFLOAD         "counts with a device other than none"
 #define WITH_NVME            "counts with offload to nvme"
 

@@ -23,7 +23,8 @@ static int read_rows(struct zinf_run *run, int64_t first, int64_t samples, struc
     }
     if (count == 0)
         return ZINF_OK;
-    return zinf_batches_read(run->eval, 0, begin, count, run->inputs, run->targets, error);
+    const struct zinf_batch batch = {0, begin, count, run->inputs, run->targets};
+    return zinf_batches_read(run->eval, &batch, error);
 }
 
 int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens)

@@ -68,10 +68,12 @@ static int read_batch(struct zinf_run *run, struct zinf_error *error)
         state->epoch++;
         state->cursor = 0;
     }
-    for (int64_t j = 0; !status && j < config->batch.accumulation; j++)
-        status = zinf_batches_read(run->train, state->epoch,
-                                   state->cursor + (j * run->comm->size + run->comm->rank) * m, m,
-                                   run->inputs + j * tokens, run->targets + j * tokens, error);
+    for (int64_t j = 0; !status && j < config->batch.accumulation; j++) {
+        const struct zinf_batch batch = {
+            state->epoch, state->cursor + (j * run->comm->size + run->comm->rank) * m, m,
+            run->inputs + j * tokens, run->targets + j * tokens};
+        status = zinf_batches_read(run->train, &batch, error);
+    }
     return status;
 }
 

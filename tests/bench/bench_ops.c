@@ -16,12 +16,9 @@
 
 #include "base/status.h"
 #include "cpu/matmul.h"
+#include "cpu/probe.h"
 #include "cpu/threads.h"
 #include "device/ops.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 enum { ROUNDS = 7, WIDTH = 768, HEADS = 12, VOCABULARY_TILE = 9216 };
 
@@ -45,68 +42,12 @@ static void *filled(int64_t bytes)
     return memory;
 }
 
-#define PROBE_STEPS 4000000
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static float fma_avx512(void)
-{
-    __m512 sum[14], x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(1e-3f);
-    for (int i = 0; i < 14; i++)
-        sum[i] = _mm512_set1_ps((float)i);
-    for (int step = 0; step < PROBE_STEPS; step++)
-#pragma GCC unroll 14
-        for (int i = 0; i < 14; i++)
-            sum[i] = _mm512_fmadd_ps(sum[i], x, y);
-    float total = 0;
-    for (int i = 0; i < 14; i++)
-        total += _mm512_reduce_add_ps(sum[i]);
-    return total;
-}
-
-__attribute__((target("avx2,fma"))) static float fma_avx2(void)
-{
-    __m256 sum[12], x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(1e-3f);
-    for (int i = 0; i < 12; i++)
-        sum[i] = _mm256_set1_ps((float)i);
-    for (int step = 0; step < PROBE_STEPS; step++)
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            sum[i] = _mm256_fmadd_ps(sum[i], x, y);
-    float lane[8];
-    _mm256_storeu_ps(lane, sum[0]);
-    for (int i = 1; i < 12; i++) {
-        float other[8];
-        _mm256_storeu_ps(other, sum[i]);
-        lane[0] += other[0];
-    }
-    return lane[0];
-}
-#endif
-
-static volatile float sink;
-static double probe_flops; /* of one task */
-
-static void fma_task(void *context, int64_t task)
-{
-    (void)context, (void)task;
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) {
-        sink = fma_avx512(), probe_flops = 14.0 * 32 * PROBE_STEPS;
-        return;
-    }
-    if (__builtin_cpu_supports("fma")) {
-        sink = fma_avx2(), probe_flops = 12.0 * 16 * PROBE_STEPS;
-        return;
-    }
-#endif
-    probe_flops = 0; /* no probe for this machine */
-}
-
 static double fma_peak(void)
 {
-    double start = now();
-    zinf_cpu_for(zinf_cpu_threads(), fma_task, NULL);
-    return probe_flops * zinf_cpu_threads() / (now() - start) / 1e9;
+    double start = now(), flop = 0;
+    for (int i = 0; i < 4; i++)
+        flop += zinf_probe_fma();
+    return flop / (now() - start) / 1e9;
 }
 
 /* The products of a layer and of a tile of the head: forward, gradient of x, gradient of the
@@ -166,67 +107,36 @@ static double bench_matmul(int64_t tokens)
     return layer;
 }
 
-/* Adam's traffic without its arithmetic: three arrays read and written, one read. */
-struct stream {
-    float *w, *m, *v, *g;
-    int64_t count, chunk;
-};
-
-/** Vectors as wide as the widest there are: narrow ones would be a slower stream than the memory
- * allows. */
-#if defined(__x86_64__)
-__attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-static void
-stream_chunk(const struct stream *s, int64_t begin, int64_t end)
-{
-    typedef float vector __attribute__((vector_size(64), aligned(4), may_alias));
-    for (int64_t i = begin; i < end; i += 16) {
-        vector g = *(const vector *)(s->g + i), w = *(const vector *)(s->w + i);
-        vector m = *(const vector *)(s->m + i), v = *(const vector *)(s->v + i);
-        *(vector *)(s->w + i) = w + g;
-        *(vector *)(s->m + i) = m + g;
-        *(vector *)(s->v + i) = v + g;
-    }
-}
-
-static void stream_task(void *context, int64_t task)
-{
-    const struct stream *s = context;
-    stream_chunk(s, task * s->chunk, (task + 1) * s->chunk);
-}
-
 static void bench_adam(void)
 {
-    struct stream s = {.count = 16 << 20, .chunk = 16384};
-    s.w = filled(s.count * 4), s.m = filled(s.count * 4), s.v = filled(s.count * 4),
-    s.g = filled(s.count * 4);
-    memset(s.g, 0, (size_t)s.count * 4);
-    float *state[2] = {s.m, s.v};
+    const int64_t elements = 16 << 20;
+    float *w = filled(elements * 4), *g = filled(elements * 4);
+    float *state[2] = {filled(elements * 4), filled(elements * 4)};
+    memset(g, 0, (size_t)elements * 4);
     struct zinf_update options = {
         .optimizer = ZINF_ADAM, .learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999};
     options.epsilon = 1e-8, options.weight_decay = 0.01,
     options.decoupled_decay = options.bias_correction = true;
     options.step = 10, options.gradient_scale = 1.0f;
-    void *low = filled(s.count * 2);
+    void *low = filled(elements * 2);
     double adam = 1e30, stream = 1e30, adam16 = 1e30;
     for (int round = 0; round < ROUNDS; round++) {
         double t0 = now();
-        ops->update(&options, s.count, s.w, state, s.g, ZINF_FP32, NULL, ZINF_FP32);
+        ops->update(&options, elements, w, state, g, ZINF_FP32, NULL, ZINF_FP32);
         double t1 = now();
-        zinf_cpu_for((s.count + s.chunk - 1) / s.chunk, stream_task, &s);
+        zinf_probe_update(w, state[0], state[1], g, elements);
         double t2 = now();
-        ops->update(&options, s.count, s.w, state, s.g, ZINF_BF16, low, ZINF_BF16);
+        ops->update(&options, elements, w, state, g, ZINF_BF16, low, ZINF_BF16);
         double t3 = now();
         adam = t1 - t0 < adam ? t1 - t0 : adam;
         stream = t2 - t1 < stream ? t2 - t1 : stream;
         adam16 = t3 - t2 < adam16 ? t3 - t2 : adam16;
     }
-    double count = (double)s.count / 1e6;
+    double count = (double)elements / 1e6;
     printf("AdamW fp32: %.0f Mparam/s (%.1f GB/s), stream of the same bytes %.0f, ratio %.2f; bf16 "
            "in and out: %.0f\n",
            count / adam, count / adam * 28e-3, count / stream, stream / adam, count / adam16);
-    free(s.w), free(s.m), free(s.v), free(s.g), free(low);
+    free(w), free(state[0]), free(state[1]), free(g), free(low);
 }
 
 /* Buffers of one layer, larger than any operation needs. */
