@@ -39,11 +39,9 @@ static int resolve(struct zinf_checkpoint_file *file, const char *path, struct z
 
 static void share_path(struct zinf_checkpoint_file *file)
 {
-    size_t length = file->path ? strlen(file->path) + 1 : 0;
-    zinf_comm_broadcast(file->comm, 0, &length, sizeof length);
-    if (file->comm->rank != 0)
-        file->path = zinf_alloc(length);
-    zinf_comm_broadcast(file->comm, 0, file->path, length);
+    char *path = zinf_comm_broadcast_text(file->comm, file->path);
+    free(file->path);
+    file->path = path;
 }
 
 int zinf_checkpoint_open(struct zinf_checkpoint_file **file, struct zinf_comm *comm,

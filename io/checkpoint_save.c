@@ -163,11 +163,9 @@ static int make_layout(struct saver *saver)
 
 static void share_layout(struct saver *saver)
 {
-    size_t length = saver->temporary ? strlen(saver->temporary) + 1 : 0;
-    zinf_comm_broadcast(saver->comm, 0, &length, sizeof length);
-    if (saver->comm->rank != 0)
-        saver->temporary = zinf_alloc(length);
-    zinf_comm_broadcast(saver->comm, 0, saver->temporary, length);
+    char *temporary = zinf_comm_broadcast_text(saver->comm, saver->temporary);
+    free(saver->temporary);
+    saver->temporary = temporary;
     if (saver->checkpoint->array_count)
         zinf_comm_broadcast(saver->comm, 0, saver->offsets,
                             sizeof *saver->offsets * (size_t)saver->checkpoint->array_count);

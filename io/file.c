@@ -248,6 +248,17 @@ int zinf_file_read_text(const char *path, char **text, size_t *bytes, struct zin
     return 0;
 }
 
+int zinf_file_put_in_place(int status, const char *temporary, const char *path,
+                           struct zinf_error *error)
+{
+    if (!status)
+        status = zinf_file_rename(temporary, path, error);
+    if (!status)
+        return zinf_file_sync_folder(path, error);
+    zinf_file_remove(temporary);
+    return status;
+}
+
 int zinf_file_write_text(const char *path, const char *text, struct zinf_error *error)
 {
     char *temporary = zinf_file_temporary_name(path);
@@ -259,12 +270,7 @@ int zinf_file_write_text(const char *path, const char *text, struct zinf_error *
         status = zinf_file_sync(descriptor, temporary, error);
     if (descriptor >= 0)
         close(descriptor);
-    if (!status)
-        status = zinf_file_rename(temporary, path, error);
-    if (!status)
-        status = zinf_file_sync_folder(path, error);
-    else
-        zinf_file_remove(temporary);
+    status = zinf_file_put_in_place(status, temporary, path, error);
     free(temporary);
     return status;
 }

@@ -42,6 +42,12 @@ int zinf_file_sync(int descriptor, const char *path, struct zinf_error *error);
 /** fsync of the folder that holds `path`: without it a rename is lost with the power. */
 int zinf_file_sync_folder(const char *path, struct zinf_error *error);
 int zinf_file_rename(const char *from, const char *to, struct zinf_error *error);
+/**
+ * The end of a commit: `temporary`, whole and on disk, gets its name, and the folder is brought to disk. After a failure, this one's or an
+ * earlier `status`, the temporary file is gone and `path` is as it was.
+ */
+int zinf_file_put_in_place(int status, const char *temporary, const char *path,
+                           struct zinf_error *error);
 /** Remove a file; one that is not there is no error, other failures are warnings. */
 void zinf_file_remove(const char *path);
 int zinf_file_size(int descriptor, const char *path, int64_t *bytes, struct zinf_error *error);

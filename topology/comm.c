@@ -52,6 +52,17 @@ void zinf_comm_broadcast(struct zinf_comm *comm, int root, void *buffer, size_t 
         comm->ops->broadcast(comm, root, buffer, bytes);
 }
 
+char *zinf_comm_broadcast_text(struct zinf_comm *comm, const char *text)
+{
+    size_t length = text ? strlen(text) : 0; /* rank 0's counts */
+    zinf_comm_broadcast(comm, 0, &length, sizeof length);
+    char *copy = zinf_alloc(length + 1);
+    if (comm->rank == 0 && text)
+        memcpy(copy, text, length);
+    zinf_comm_broadcast(comm, 0, copy, length);
+    return copy;
+}
+
 void zinf_comm_gather_small(struct zinf_comm *comm, const void *mine, size_t bytes, void *all)
 {
     if (comm->ops)

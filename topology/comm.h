@@ -79,6 +79,8 @@ struct zinf_comm {
 int zinf_comm_agree(struct zinf_comm *comm, int status);
 void zinf_comm_barrier(struct zinf_comm *comm);
 void zinf_comm_broadcast(struct zinf_comm *comm, int root, void *buffer, size_t bytes);
+/** Rank 0's `text` (NULL counts as "") on every rank; the result is the caller's, free(). */
+char *zinf_comm_broadcast_text(struct zinf_comm *comm, const char *text);
 void zinf_comm_gather_small(struct zinf_comm *comm, const void *mine, size_t bytes, void *all);
 void zinf_comm_gather_bytes(struct zinf_comm *comm, const void *mine, size_t bytes, void **all,
                             size_t *offsets);

@@ -110,18 +110,6 @@ static int read_options(struct export *export, const struct zinf_options *option
 
 /* ---- the folder ---- */
 
-/* All ranks write into rank 0's temporary folder. The result is the caller's. */
-static char *share_name(struct export *export)
-{
-    size_t length = export->temporary ? strlen(export->temporary) + 1 : 0;
-    zinf_comm_broadcast(export->comm, 0, &length, sizeof length);
-    char *name = zinf_alloc(length);
-    if (export->comm->rank == 0)
-        memcpy(name, export->temporary, length);
-    zinf_comm_broadcast(export->comm, 0, name, length);
-    return name;
-}
-
 /* Everything but weights. */
 static int add_files(const struct export *export, struct zinf_error *error)
 {
@@ -159,7 +147,7 @@ static int write_folder(struct export *export, struct zinf_error *error)
     status = zinf_agree_error(export->comm, status, error);
     if (status)
         return status;
-    char *folder = share_name(export);
+    char *folder = zinf_comm_broadcast_text(export->comm, export->temporary);
     status = zinf_safetensors_write(export->comm, folder, &export->content, error);
     free(folder);
     if (status)

@@ -99,12 +99,7 @@ int zinf_checkpoint_folder_link(const char *run_dir, const char *link, int64_t s
     if (symlink(target, temporary))
         status = zinf_error_at(error, errno == ENOSPC ? ZINF_E_NO_SPACE : ZINF_E_RUNTIME, temporary,
                                0, 0, "cannot make the link: %s", strerror(errno));
-    if (!status)
-        status = zinf_file_rename(temporary, path, error);
-    if (!status)
-        status = zinf_file_sync_folder(path, error);
-    else
-        zinf_file_remove(temporary);
+    status = zinf_file_put_in_place(status, temporary, path, error);
     free(temporary);
     free(path);
     return status;

@@ -179,24 +179,12 @@ static int write_new(const char *path, const char *text, struct zinf_error *erro
     return status;
 }
 
-/* `temporary` is whole and on disk; on failure it is gone. */
-static int put_in_place(const char *temporary, const char *path, int status,
-                        struct zinf_error *error)
-{
-    if (!status)
-        status = zinf_file_rename(temporary, path, error);
-    if (status)
-        zinf_file_remove(temporary);
-    else
-        status = zinf_file_sync_folder(path, error);
-    return status;
-}
-
 int zinf_run_folder_replace(struct zinf_run_folder *folder, const char *name, const char *text,
                             struct zinf_error *error)
 {
     char *path = path_in(folder, name), *temporary = zinf_file_temporary_name(path);
-    const int status = put_in_place(temporary, path, write_new(temporary, text, error), error);
+    const int status =
+        zinf_file_put_in_place(write_new(temporary, text, error), temporary, path, error);
     free(temporary);
     free(path);
     return status;
@@ -316,7 +304,7 @@ static int cut_metrics(const char *path, int64_t last_step, struct zinf_error *e
     if (!status && cut == 0)
         zinf_file_remove(temporary);
     else
-        status = put_in_place(temporary, path, status, error);
+        status = zinf_file_put_in_place(status, temporary, path, error);
     if (!status && cut)
         zinf_info("metrics.jsonl: %lld lines after step %lld cut away", (long long)cut,
                   (long long)last_step);
