@@ -327,6 +327,75 @@ TEST(Config, ThreeSpellingsOfTheAioThreadCount)
     EXPECT_EQ(two.report.errors.count, 1u);
 }
 
+std::string offload(const std::string &param, const std::string &optimizer,
+                    const std::string &rest = "")
+{
+    return with("\"zero_optimization\": {\"stage\": 3, \"offload_param\": {" + param +
+                "}, \"offload_optimizer\": {" + optimizer + "}}" + rest);
+}
+
+TEST(Config, DefaultsThatAreNotDeepSpeedsAreSaidWhereTheyCount)
+{
+    const char nvme[] = "\"device\": \"nvme\", \"nvme_path\": \"/tmp\"";
+    Config both(offload(nvme, nvme));
+    EXPECT_EQ(both.config->offload.max_in_cpu, 0);
+    EXPECT_EQ(both.config->offload.block_bytes, 8388608);
+    std::string all = both.all(both.report.filled);
+    expect_in(all, "offload_param.max_in_cpu: 0 (DeepSpeed: 1000000000)");
+    expect_in(all, "aio.block_size: 8388608 (DeepSpeed: 1048576)");
+    Config optimizer(offload("\"device\": \"cpu\"", nvme));
+    EXPECT_EQ(optimizer.report.filled.count, 1u) << optimizer.all(optimizer.report.filled);
+    Config none(offload("\"device\": \"cpu\"", "\"device\": \"cpu\""));
+    EXPECT_EQ(none.report.filled.count, 0u) << none.all(none.report.filled);
+    Config given(offload(std::string(nvme) + ", \"max_in_cpu\": 1e9", nvme,
+                         ", \"aio\": {\"block_size\": 1048576}"));
+    ASSERT_EQ(given.status, 0) << given.error();
+    EXPECT_EQ(given.report.filled.count, 0u) << given.all(given.report.filled);
+    EXPECT_EQ(given.config->offload.max_in_cpu, 1000000000);
+    EXPECT_EQ(given.config->offload.block_bytes, 1048576);
+}
+
+TEST(Config, AioAndOffloadKeysActOrSayThatTheyDoNot)
+{
+    Config c(
+        offload("\"device\": \"cpu\", \"buffer_count\": 7, \"buffer_size\": 1e6, "
+                "\"pin_memory\": false",
+                "\"device\": \"cpu\", \"buffer_count\": 3, \"pin_memory\": true",
+                ", \"aio\": {\"queue_depth\": 32, \"thread_count\": 2, \"single_submit\": true, "
+                "\"overlap_events\": false, \"use_gds\": true}"));
+    ASSERT_EQ(c.status, 0) << c.error();
+    EXPECT_EQ(c.config->offload.parameter_buffers, 7);
+    EXPECT_EQ(c.config->offload.optimizer_buffers, 3);
+    EXPECT_EQ(c.config->offload.queue_depth, 32);
+    EXPECT_EQ(c.config->offload.io_threads, 2);
+    expect_in(c.all(c.report.warnings), "aio.thread_count: is ignored by DeepSpeed since 2025; it "
+                                        "is applied as aio.intra_op_parallelism");
+    std::string all = c.all(c.report.no_effect);
+    for (auto key :
+         {"offload_param.buffer_size", "offload_param.pin_memory", "offload_optimizer.pin_memory",
+          "aio.single_submit", "aio.overlap_events", "aio.use_gds"})
+        expect_in(all, key);
+    EXPECT_EQ(c.report.no_effect.count, 6u) << all;
+}
+
+TEST(Config, PartialAndSuperOffloadAreRefusedByName)
+{
+    Config super(offload("", "\"device\": \"cpu\", \"super_offload\": true"));
+    EXPECT_EQ(super.report.errors.count, 1u);
+    expect_in(super.error(), "zero_optimization.offload_optimizer.super_offload: true would change "
+                             "the results");
+    Config check(offload("", "\"device\": \"cpu\", \"ratio\": 0.4"));
+    EXPECT_EQ(check.status, 0);
+    expect_in(check.all(check.report.not_yet), "offload_optimizer.ratio: 0.4");
+    Config run(offload("", "\"device\": \"cpu\", \"ratio\": 0.4"), {}, 1, ZINF_CONFIG_TRAIN);
+    expect_in(run.all(run.report.errors), "offload_optimizer.ratio: 0.4: not yet in this version");
+    Config all(offload("", "\"device\": \"cpu\", \"ratio\": 1.0"));
+    EXPECT_EQ(all.report.not_yet.count, 0u);
+    Config nowhere(offload("", "\"device\": \"none\", \"ratio\": 0.4"));
+    EXPECT_EQ(nowhere.report.not_yet.count, 0u);
+    expect_in(nowhere.all(nowhere.report.no_effect), "offload_optimizer.ratio");
+}
+
 TEST(Config, GradientClippingTrueMeansOne)
 {
     EXPECT_EQ(Config(with("\"gradient_clipping\": true")).config->gradient_clipping, 1.0);

@@ -48,7 +48,7 @@ static void record_node(Recorded &recorded)
               "Platinum 8480+\nflags\t\t: fpu sse4_2 avx avx2 fma avx512f avx512_bf16 "
               "amx_tile\nvmx flags\t: avx512_fp16\n\nprocessor\t: 1\nmodel name\t: another\n")
         .file("/proc/self/status",
-              "Name:\tzinf\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,8,10-11\n")
+              "Name:\tzinf\nVmSize:\t   20480 kB\nVmData:\t    1024 kB\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,8,10-11\n")
         .file(
             "/proc/meminfo",
             "MemTotal:       65536000 kB\nMemFree:         1000 kB\nMemAvailable:   52428800 kB\n")
@@ -79,6 +79,8 @@ TEST(Machine, ReadsNameFlagsCoresAndMemory)
     EXPECT_EQ(0, machine.memory_limit);
     EXPECT_EQ(0, machine.limit_data);
     EXPECT_EQ(32 * GiB, machine.limit_address_space);
+    EXPECT_EQ(20480 * 1024, machine.mapped);
+    EXPECT_EQ(1024 * 1024, machine.data_in_use);
 }
 
 TEST(Machine, TheTightestGroupOfVersion2Counts)

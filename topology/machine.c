@@ -240,6 +240,7 @@ void zinf_machine_read(struct zinf_machine *machine, const char *root)
     memset(machine, 0, sizeof *machine);
     char *memory = slurp(root, "/proc/meminfo"), *limits = slurp(root, "/proc/self/limits");
     char *host = slurp(root, "/proc/sys/kernel/hostname");
+    char *process = slurp(root, "/proc/self/status");
     copy_line(machine->host, sizeof machine->host, host ? host : "unknown");
     read_cpu(machine, root);
     machine->memory_total = 1024 * number_field(memory, "MemTotal");
@@ -247,11 +248,14 @@ void zinf_machine_read(struct zinf_machine *machine, const char *root)
     machine->memory_available = machine->memory_free;
     machine->limit_data = number_field(limits, "Max data size"); /* "unlimited" reads as 0 */
     machine->limit_address_space = number_field(limits, "Max address space");
+    machine->data_in_use = 1024 * number_field(process, "VmData");
+    machine->mapped = 1024 * number_field(process, "VmSize");
     char *online = slurp(root, "/sys/devices/system/cpu/online");
     if (zinf_cpus_parse(online, machine->offered) == 0)
         memcpy(machine->offered, machine->cpus, sizeof machine->cpus);
     free(online);
     free(host);
+    free(process);
     free(memory);
     free(limits);
     read_groups(machine, root);

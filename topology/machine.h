@@ -31,7 +31,8 @@ struct zinf_machine {
     int64_t memory_total, memory_free; /* of the node; free = what can be had without swapping */
     int64_t memory_limit;              /* of the tightest control group */
     int64_t memory_available; /* min(memory_free, what the control groups leave); page cache that can be dropped counts as free */
-    int64_t limit_data, limit_address_space; /* RLIMIT_DATA, RLIMIT_AS of this process */
+    int64_t limit_data, limit_address_space; /* RLIMIT_DATA, RLIMIT_AS of this process; 0 = none */
+    int64_t data_in_use, mapped;             /* what counts against them already */
 };
 
 /**

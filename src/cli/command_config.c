@@ -31,7 +31,7 @@ void zinf_command_log_report(const struct zinf_config_report *report)
 {
     log_list(ZINF_LOG_ERROR, &report->errors);
     log_list(ZINF_LOG_WARNING, &report->warnings);
-    log_joined("filled \"auto\": ", &report->filled);
+    log_joined("filled in: ", &report->filled);
     log_joined("no effect here: ", &report->no_effect);
     log_joined("not yet in this version: ", &report->not_yet);
     log_list(ZINF_LOG_INFO, &report->notes);

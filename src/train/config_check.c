@@ -327,12 +327,23 @@ static bool is_default(const struct zinf_key *key, const struct zinf_json *value
     return same;
 }
 
-/* Keys that only say more about something: without it they have no effect, with it that something
- * is "not yet" itself. */
-static bool needs_another(const struct zinf_key *key)
+/* Is the offload switched on that this key belongs to? */
+static bool offloads(const struct zinf_loader *loader, const struct zinf_key *key)
 {
-    return key->state == ZINF_KEY_NOT_YET && (strstr(key->note, "counts with") ||
-                                              !strncmp(key->path, "zero_optimization.offload", 25));
+    const char *name = strrchr(key->path, '.');
+    char *path = zinf_format("%.*s.device", (int)(name - key->path), key->path);
+    const struct zinf_json *device = zinf_json_path(loader->tree, path);
+    free(path);
+    return device && device->type == ZINF_JSON_STRING && strcmp(device->string, "none") != 0;
+}
+
+/* Keys that only say more about something: without it they have no effect, with it that something
+ * is "not yet" itself, or the key is. */
+static bool needs_another(const struct zinf_loader *loader, const struct zinf_key *key)
+{
+    if (key->state != ZINF_KEY_NOT_YET || !strstr(key->note, "counts with"))
+        return false;
+    return strncmp(key->path, "zero_optimization.offload", 25) != 0 || !offloads(loader, key);
 }
 
 static void apply_state(struct zinf_loader *loader, const struct zinf_key *key,
@@ -340,7 +351,8 @@ static void apply_state(struct zinf_loader *loader, const struct zinf_key *key,
 {
     struct zinf_config_report *report = loader->report;
     struct zinf_place place = zinf_place_of(value);
-    if (key->state == ZINF_KEY_NO_EFFECT || (needs_another(key) && !is_default(key, value))) {
+    if (key->state == ZINF_KEY_NO_EFFECT ||
+        (needs_another(loader, key) && !is_default(key, value))) {
         zinf_loader_say(loader, &report->no_effect, place, key->path, "%s", "");
     } else if (key->state == ZINF_KEY_REFUSED && !is_default(key, value)) {
         char is[128];

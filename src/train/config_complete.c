@@ -224,9 +224,30 @@ static void check_endings(struct zinf_loader *loader, const char *path)
     }
 }
 
+/* Defaults that are not DeepSpeed's are said where they count and the file leaves them open. */
+static void say_own_defaults(struct zinf_loader *loader)
+{
+    static const struct {
+        const char *path, *text;
+        bool parameters; /* counts with offload_param alone */
+    } keys[] = {
+        {"aio.block_size", "8388608 (DeepSpeed: 1048576)", false},
+        {"zero_optimization.offload_param.max_in_cpu", "0 (DeepSpeed: 1000000000)", true},
+    };
+    const char *parameters = string_at(loader, "zero_optimization.offload_param.device");
+    const char *optimizer = string_at(loader, "zero_optimization.offload_optimizer.device");
+    bool of_parameters = parameters && !strcmp(parameters, "nvme");
+    bool any = of_parameters || (optimizer && !strcmp(optimizer, "nvme"));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if ((keys[i].parameters ? of_parameters : any) && !given(loader, keys[i].path))
+            zinf_loader_say(loader, &loader->report->filled, (struct zinf_place){0, 0},
+                            keys[i].path, "%s", keys[i].text);
+}
+
 void zinf_config_complete(struct zinf_loader *loader)
 {
     size_t count;
+    say_own_defaults(loader);
     const struct zinf_key *keys = zinf_keys(&count);
     for (size_t i = 0; i < count; i++)
         fill_key(loader, &keys[i]);
