@@ -47,8 +47,8 @@ static void record_node(Recorded &recorded)
               "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) "
               "Platinum 8480+\nflags\t\t: fpu sse4_2 avx avx2 fma avx512f avx512_bf16 "
               "amx_tile\nvmx flags\t: avx512_fp16\n\nprocessor\t: 1\nmodel name\t: another\n")
-        .file("/proc/self/status",
-              "Name:\tzinf\nVmSize:\t   20480 kB\nVmData:\t    1024 kB\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,8,10-11\n")
+        .file("/proc/self/status", "Name:\tzinf\nVmSize:\t   20480 kB\nVmData:\t    1024 "
+                                   "kB\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,8,10-11\n")
         .file(
             "/proc/meminfo",
             "MemTotal:       65536000 kB\nMemFree:         1000 kB\nMemAvailable:   52428800 kB\n")

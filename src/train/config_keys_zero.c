@@ -1,8 +1,8 @@
 /*
  * Keys of DeepSpeed's zero_optimization, offload and aio. Defaults: runtime/zero/config.py,
  * runtime/zero/offload_config.py and runtime/swap_tensor/constants.py of DeepSpeed 0.19, where the
- * code and its documentation differ the code. Two differ on purpose and are said in the log: nothing
- * of what is on NVMe stays in host memory unless asked for, and requests are 8 MiB long, of
+ * code and its documentation differ the code. Two differ on purpose and are said in the log:
+ * nothing of what is on NVMe stays in host memory unless asked for, and requests are 8 MiB long, of
  * which one tenth more goes through than of 1 MiB (`zinf bench io`: mixed, depth 8).
  */
 #include "train/config_key_rows.h"
