@@ -16,6 +16,8 @@
  * seconds of a dead drive. */
 static const double longest_refusal_s = 1, shortest_nap_s = 50e-6, longest_nap_s = 1e-3;
 
+enum { STACK_BYTES = 512 << 10 };
+
 static size_t rounded(size_t bytes)
 {
     size_t blocks = (bytes + ZINF_AIO_UNIT - 1) / ZINF_AIO_UNIT;
@@ -249,9 +251,14 @@ void zinf_aio_queue_wait(struct zinf_aio_queue *queue, struct zinf_aio_request *
 int zinf_aio_thread(pthread_t *thread, void *(*body)(void *), void *context)
 {
     sigset_t all, before;
+    pthread_attr_t attributes;
     sigfillset(&all);
+    pthread_attr_init(&attributes);
+    /* The usual 8 MiB a thread count where a limit of data (RLIMIT_DATA) is set. */
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int number = pthread_create(thread, NULL, body, context);
+    int number = pthread_create(thread, &attributes, body, context);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
     return number;
 }

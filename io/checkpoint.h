@@ -2,7 +2,7 @@
  * A checkpoint file: named global arrays in one HDF5 file, written and read by all ranks, each its own slices. Knows no ZeRO, no model:
  * contract section 4 for the format, facts on the commit protocol in checkpoint.c.
  *
- * HDF5 is asked for the layout only (rank 0, contiguous, early allocation, no fill); the bytes go by pwrite at the offsets that HDF5 gives.
+ * HDF5 is asked for the layout only (rank 0, contiguous, early allocation, no fill); the bytes go by bulk.h to the offsets that HDF5 gives.
  * Why: parallel HDF5 1.10 deadlocks on a full disk when it moves the bytes itself, and reaches a third of the disk's speed.
  */
 #ifndef ZINF_IO_CHECKPOINT_H
@@ -22,7 +22,7 @@ extern "C" {
 /** A run of elements of an array that this rank writes or wants. Slices of all ranks together cover a saved array exactly once. */
 struct zinf_slice {
     int64_t offset, count; /* elements, row-major */
-    float *data;           /* borrowed until save or load returns; save: NULL = asked for by `fetch` */
+    float *data;           /* borrowed until save or load returns */
 };
 
 /** A float32 dataset. Names, shapes and order are equal on all ranks; slices are this rank's. */
@@ -51,6 +51,9 @@ struct zinf_text {
     const char *name, *value;
 };
 
+/** Where the values of a checkpoint go while it is written. */
+struct zinf_checkpoint_sink;
+
 struct zinf_checkpoint {
     struct zinf_array *arrays;
     int array_count;
@@ -60,9 +63,12 @@ struct zinf_checkpoint {
     int attribute_count;
     struct zinf_text *texts;
     int text_count;
-    /** Values of a slice without data, borrowed until the next call; slices are asked for in order. NULL when all have data. */
-    const float *(*fetch)(void *context, int array, int slice);
-    void *fetch_context;
+    /**
+     * Gives this rank's values by zinf_checkpoint_put() while they pass by, instead of slices; NULL: the slices of `arrays` are written.
+     * @return 0 or what zinf_checkpoint_put() returned
+     */
+    int (*pour)(void *context, struct zinf_checkpoint_sink *sink);
+    void *pour_context;
 };
 
 enum { ZINF_CHECKPOINT_VERSION = 1 };
@@ -73,10 +79,18 @@ enum { ZINF_CHECKPOINT_VERSION = 1 };
  * @return 0; ZINF_E_NO_SPACE or ZINF_E_RUNTIME, the same on all ranks: nothing but one message is left behind (an error when it is
  *         ZINF_E_RUNTIME, a warning when the disk is full). Only when the folder's fsync fails after the rename does the file, whole and
  *         synced, stay under its name.
- * Cost: one write of this rank's bytes, one CRC32C pass.
+ * Cost: one write of this rank's bytes, past the page cache where the file system can do that, behind one CRC32C pass and one copy;
+ * 16 MiB of memory.
  */
 int zinf_checkpoint_save(struct zinf_comm *comm, const char *path,
                          const struct zinf_checkpoint *checkpoint);
+
+/**
+ * Inside `pour`: elements [offset, offset + count) of an array, in any order, on all ranks together each element once. `data` is free again
+ * when this returns. @return 0 or the failure because of which there is no use in going on
+ */
+int zinf_checkpoint_put(struct zinf_checkpoint_sink *sink, int array, int64_t offset, int64_t count,
+                        const float *data);
 
 /** An open checkpoint: its table of contents. */
 struct zinf_checkpoint_file;
@@ -107,6 +121,12 @@ const char *zinf_checkpoint_text(const struct zinf_checkpoint_file *file, const 
 /** Read slices of arrays (any distribution, overlaps between ranks allowed). Collective: all ranks get the same status. */
 int zinf_checkpoint_load(struct zinf_checkpoint_file *file, const struct zinf_array *arrays,
                          int array_count, struct zinf_error *error);
+/**
+ * These elements are read next: the system may begin to bring them. Local; never fails, costs a system call.
+ * What is asked for stands in the page cache, so keep it to some MiB.
+ */
+void zinf_checkpoint_will_read(const struct zinf_checkpoint_file *file, const char *path,
+                               int64_t offset, int64_t count);
 /** Elements [offset, offset + count) of one array. Local. */
 int zinf_checkpoint_read(const struct zinf_checkpoint_file *file, const char *path, int64_t offset,
                          int64_t count, float *out, struct zinf_error *error);

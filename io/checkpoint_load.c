@@ -18,6 +18,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* How many slabs of 4 MiB are on their way while one is checked. */
+enum { SLABS_AHEAD = 4 };
+
 struct zinf_checkpoint_file {
     struct zinf_comm *comm;
     char *path; /* links resolved, so that all ranks open one file while `latest` moves on */
@@ -78,6 +81,48 @@ void zinf_checkpoint_close(struct zinf_checkpoint_file *file)
 
 /* ---- verify ---- */
 
+/* The slabs of some arrays in order, shared out over the ranks. */
+struct walk {
+    const struct zinf_checkpoint_file *file;
+    const char *prefix;
+    int entry; /* -1 before the first */
+    int64_t slab, turn;
+};
+
+static bool is_walked(const struct walk *walk, const struct zinf_checkpoint_entry *entry)
+{
+    /* Texts were checked at opening; a link's bytes are its target's. */
+    return entry->file_offset >= 0 && !entry->link_target &&
+           !strncmp(entry->path, walk->prefix, strlen(walk->prefix));
+}
+
+/* To this rank's next slab; false behind the last. */
+static bool step(struct walk *walk)
+{
+    const struct zinf_checkpoint_table *table = &walk->file->table;
+    do {
+        const struct zinf_checkpoint_entry *entry =
+            walk->entry >= 0 ? &table->entries[walk->entry] : NULL;
+        walk->slab++;
+        while (!entry || !is_walked(walk, entry) ||
+               walk->slab >= zinf_slab_count((int64_t)entry->bytes)) {
+            if (++walk->entry >= table->entry_count)
+                return false;
+            entry = &table->entries[walk->entry];
+            walk->slab = 0;
+        }
+    } while (walk->turn++ % walk->file->comm->size != walk->file->comm->rank);
+    return true;
+}
+
+/* Let the system bring the slab where `walk` stands. */
+static void will_read_slab(const struct walk *walk)
+{
+    const struct zinf_checkpoint_entry *entry = &walk->file->table.entries[walk->entry];
+    posix_fadvise(walk->file->descriptor, entry->file_offset + walk->slab * ZINF_SLAB_BYTES,
+                  ZINF_SLAB_BYTES, POSIX_FADV_WILLNEED);
+}
+
 static int verify_slab(struct zinf_checkpoint_file *file, int index, int64_t slab, char *buffer,
                        struct zinf_error *error)
 {
@@ -109,16 +154,19 @@ int zinf_checkpoint_verify_part(struct zinf_checkpoint_file *file, const char *p
                                 struct zinf_error *error)
 {
     char *buffer = zinf_alloc(ZINF_SLAB_BYTES);
-    int64_t turn = 0;
+    struct walk here = {.file = file, .prefix = prefix, .entry = -1}, ahead = here;
+    bool more = step(&ahead);
     int status = 0;
-    for (int i = 0; i < file->table.entry_count; i++) {
-        const struct zinf_checkpoint_entry *entry = &file->table.entries[i];
-        if (entry->file_offset < 0 || entry->link_target ||
-            strncmp(entry->path, prefix, strlen(prefix)))
-            continue; /* texts were checked at opening; a link's bytes are its target's */
-        for (int64_t slab = 0; slab < zinf_slab_count((int64_t)entry->bytes) && !status; slab++)
-            if (turn++ % file->comm->size == file->comm->rank)
-                status = verify_slab(file, i, slab, buffer, error);
+    for (int i = 1; i < SLABS_AHEAD && more; i++) {
+        will_read_slab(&ahead);
+        more = step(&ahead);
+    }
+    while (!status && step(&here)) {
+        if (more) {
+            will_read_slab(&ahead);
+            more = step(&ahead);
+        }
+        status = verify_slab(file, here.entry, here.slab, buffer, error);
     }
     free(buffer);
     return zinf_agree_error(file->comm, status, error);
@@ -191,6 +239,15 @@ int zinf_checkpoint_entries(const struct zinf_checkpoint_file *file,
 }
 
 /* ---- load ---- */
+
+void zinf_checkpoint_will_read(const struct zinf_checkpoint_file *file, const char *path,
+                               int64_t offset, int64_t count)
+{
+    const struct zinf_checkpoint_entry *entry = find(file, path);
+    if (entry && entry->file_offset >= 0)
+        posix_fadvise(file->descriptor, entry->file_offset + (int64_t)sizeof(float) * offset,
+                      (int64_t)sizeof(float) * count, POSIX_FADV_WILLNEED);
+}
 
 int zinf_checkpoint_read(const struct zinf_checkpoint_file *file, const char *path, int64_t offset,
                          int64_t count, float *out, struct zinf_error *error)

@@ -2,23 +2,19 @@
  * Writing a checkpoint. See checkpoint.h for the interface, the contract for the format.
  *
  * Commit protocol: rank 0 makes the layout under a temporary name and reserves all space ->
- * agreement, offsets to all -> every rank writes its slices with pwrite and takes CRC32C from the
- * buffer before each write, then fsync -> agreement -> rank 0 adds checksums, closes the headers,
- * fsync -> agreement -> rename, fsync of the folder. Whatever fails before the rename, on whatever
- * rank, all ranks learn of it at the next agreement, and rank 0 removes the temporary file and says
- * why, once. MPI is never called inside HDF5 or while a write is in flight, so that a full disk
- * cannot leave ranks in different collectives.
- *
- * Slices end inside 4 KiB blocks, and two ranks then write parts of one block. Through the page
- * cache that is safe: the kernel of one node orders writes within a page by its lock, and network
- * file systems keep track of dirty bytes (NFS) or lock extents (Lustre). Only direct I/O would
- * read, modify and write the block twice; who adds it must first hand edge bytes to the left
- * neighbour.
+ * agreement, offsets to all -> every rank writes its values (whole blocks past the page cache, see
+ * bulk.h) and takes CRC32C from the memory they come from before each write -> agreement -> the
+ * edges of its runs, then fsync -> agreement -> rank 0 adds checksums, closes the headers, fsync ->
+ * agreement -> rename, fsync of the folder. Whatever fails before the rename, on whatever rank, all
+ * ranks learn of it at the next agreement, and rank 0 removes the temporary file and says why,
+ * once. MPI is never called inside HDF5 or while a write is in flight, so that a full disk cannot
+ * leave ranks in different collectives.
  */
 #include "io/checkpoint.h"
 
 #include "base/crc32c.h"
 #include "io/agree.h"
+#include "io/bulk.h"
 #include "io/checkpoint_format.h"
 #include "io/file.h"
 #include "io/hdf5_file.h"
@@ -50,6 +46,7 @@ struct saver {
     const struct zinf_checkpoint *checkpoint;
     char *temporary;
     int descriptor;
+    struct zinf_bulk *bulk;
     int64_t *offsets; /* of each array in the file */
     struct part *parts;
     int64_t part_count;
@@ -58,6 +55,10 @@ struct saver {
     struct small *smalls; /* checksums of array i; of /run; then text j, its checksum */
     int small_count;
     struct zinf_error error;
+};
+
+struct zinf_checkpoint_sink {
+    struct saver *saver;
 };
 
 static int64_t array_bytes(const struct zinf_array *array)
@@ -191,43 +192,67 @@ static void note_part(struct saver *saver, struct part part)
 
 /* Checksum first, then write, so that what is stored is checked against what was computed. A slab's
  * piece is still in the cache then. */
-static int write_slice(struct saver *saver, int index, int number)
+int zinf_checkpoint_put(struct zinf_checkpoint_sink *sink, int array, int64_t offset, int64_t count,
+                        const float *data)
 {
-    const struct zinf_checkpoint *checkpoint = saver->checkpoint;
-    const struct zinf_slice *slice = &checkpoint->arrays[index].slices[number];
-    const char *data =
-        (const char *)(slice->data ? slice->data
-                                   : checkpoint->fetch(checkpoint->fetch_context, index, number));
-    int64_t at = slice->offset * (int64_t)sizeof(float);
-    int64_t end = at + slice->count * (int64_t)sizeof(float);
-    ZINF_ASSERT(slice->offset >= 0 && slice->count >= 0 &&
-                end <= array_bytes(&saver->checkpoint->arrays[index]));
-    while (at < end) {
+    struct saver *saver = sink->saver;
+    const char *from = (const char *)data;
+    int64_t at = offset * (int64_t)sizeof(float);
+    int64_t end = at + count * (int64_t)sizeof(float);
+    int status = 0;
+    ZINF_ASSERT(array >= 0 && array < saver->checkpoint->array_count);
+    ZINF_ASSERT(offset >= 0 && count >= 0 && end <= array_bytes(&saver->checkpoint->arrays[array]));
+    while (at < end && !status) {
         int64_t bytes = ZINF_SLAB_BYTES - at % ZINF_SLAB_BYTES;
         if (bytes > end - at)
             bytes = end - at;
-        note_part(saver, (struct part){at, bytes, index, zinf_crc32c(0, data, (size_t)bytes)});
-        int status = zinf_file_write(saver->descriptor, saver->temporary, data, (size_t)bytes,
-                                     saver->offsets[index] + at, &saver->error);
-        if (status)
-            return status;
-        data += bytes;
+        note_part(saver, (struct part){at, bytes, array, zinf_crc32c(0, from, (size_t)bytes)});
+        status = zinf_bulk_write(saver->bulk, from, (size_t)bytes, saver->offsets[array] + at);
+        from += bytes;
         at += bytes;
     }
-    return 0;
+    return status;
 }
 
-static int write_slices(struct saver *saver)
+static int pour_slices(void *context, struct zinf_checkpoint_sink *sink)
 {
+    const struct zinf_checkpoint *checkpoint = context;
+    int status = 0;
+    for (int i = 0; i < checkpoint->array_count; i++)
+        for (int s = 0; s < checkpoint->arrays[i].slice_count && !status; s++) {
+            const struct zinf_slice *slice = &checkpoint->arrays[i].slices[s];
+            status = zinf_checkpoint_put(sink, i, slice->offset, slice->count, slice->data);
+        }
+    return status;
+}
+
+/* Everything but the edges. */
+static int write_values(struct saver *saver)
+{
+    const struct zinf_checkpoint *checkpoint = saver->checkpoint;
+    struct zinf_checkpoint_sink sink = {saver};
     int status = 0;
     if (saver->comm->rank != 0)
         status = zinf_file_open(&saver->descriptor, saver->temporary, O_WRONLY | O_NOFOLLOW,
                                 &saver->error);
-    for (int i = 0; i < saver->checkpoint->array_count; i++)
-        for (int s = 0; s < saver->checkpoint->arrays[i].slice_count && !status; s++)
-            status = write_slice(saver, i, s);
+    if (!status)
+        status = zinf_bulk_open(&saver->bulk, saver->descriptor, saver->temporary, &saver->error);
+    if (status)
+        return status;
+    if (checkpoint->pour)
+        checkpoint->pour(checkpoint->pour_context, &sink);
+    else
+        pour_slices((void *)checkpoint, &sink);
+    return zinf_bulk_flush(saver->bulk, &saver->error);
+}
+
+static int write_edges(struct saver *saver)
+{
+    int status = zinf_bulk_write_edges(saver->bulk, &saver->error);
     if (!status && saver->comm->rank != 0)
         status = zinf_file_sync(saver->descriptor, saver->temporary, &saver->error);
+    zinf_bulk_close(saver->bulk);
+    saver->bulk = NULL;
     return status;
 }
 
@@ -372,7 +397,10 @@ static int save(struct saver *saver)
     if (status)
         return status;
     share_layout(saver);
-    status = zinf_agree_error(comm, write_slices(saver), &saver->error);
+    status = zinf_agree_error(comm, write_values(saver), &saver->error);
+    if (status)
+        return status;
+    status = zinf_agree_error(comm, write_edges(saver), &saver->error);
     if (status)
         return status;
     status = gather_parts(saver);
@@ -395,6 +423,7 @@ static void release(struct saver *saver, int failed)
 {
     struct zinf_error ignored;
     zinf_hdf5_finish(saver->writer, &ignored);
+    zinf_bulk_close(saver->bulk);
     if (saver->descriptor >= 0)
         close(saver->descriptor);
     if (failed && saver->comm->rank == 0 && saver->temporary)

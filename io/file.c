@@ -12,13 +12,15 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* The kernel moves at most 0x7ffff000 bytes a call; 1 GiB keeps requests page-aligned. */
 static const size_t largest_call_bytes = (size_t)1 << 30;
-enum { LARGEST_TEXT_BYTES = 256 << 20, MOST_RETRIES = 1000 };
+enum { LARGEST_TEXT_BYTES = 256 << 20, MOST_RETRIES = 1000, DIRECT_UNIT = 4096 };
+enum { TMPFS_MAGIC_NUMBER = 0x01021994 }; /* of statfs(2) */
 
-static int failed(struct zinf_error *error, const char *path, int number, const char *what)
+int zinf_file_failed(struct zinf_error *error, const char *path, int number, const char *what)
 {
     int full = number == ENOSPC || number == EDQUOT || number == EFBIG;
     return zinf_error_at(error, full ? ZINF_E_NO_SPACE : ZINF_E_RUNTIME, path, 0, 0, "%s: %s", what,
@@ -50,13 +52,31 @@ int zinf_file_open(int *descriptor, const char *path, int flags, struct zinf_err
             number = errno;
         }
     } while (worth_repeating(number, &retries));
-    return failed(error, path, number, flags & O_CREAT ? "cannot be created" : "cannot be opened");
+    return zinf_file_failed(error, path, number,
+                            flags & O_CREAT ? "cannot be created" : "cannot be opened");
+}
+
+bool zinf_file_make_direct(int descriptor)
+{
+    struct statfs file_system;
+    if (!fstatfs(descriptor, &file_system) && file_system.f_type == TMPFS_MAGIC_NUMBER)
+        return false; /* newer tmpfs takes the flag and copies all the same */
+#ifdef STATX_DIOALIGN
+    struct statx status;
+    if (!statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) &&
+        status.stx_mask & STATX_DIOALIGN &&
+        (!status.stx_dio_offset_align || status.stx_dio_offset_align > DIRECT_UNIT ||
+         status.stx_dio_mem_align > DIRECT_UNIT))
+        return false;
+#endif
+    int flags = fcntl(descriptor, F_GETFL);
+    return flags >= 0 && !fcntl(descriptor, F_SETFL, flags | O_DIRECT);
 }
 
 int zinf_file_close(int descriptor, const char *path, struct zinf_error *error)
 {
     if (descriptor >= 0 && close(descriptor) && errno != EINTR)
-        return failed(error, path, errno, "cannot be closed");
+        return zinf_file_failed(error, path, errno, "cannot be closed");
     return 0;
 }
 
@@ -101,7 +121,7 @@ int zinf_file_read(int descriptor, const char *path, void *data, size_t bytes, i
         return 0;
     snprintf(what, sizeof what, "cannot read %zu bytes at offset %lld", bytes, (long long)offset);
     if (number > 0)
-        return failed(error, path, number, what);
+        return zinf_file_failed(error, path, number, what);
     return zinf_error_at(error, ZINF_E_RUNTIME, path, 0, 0, "%s: the file ends before", what);
 }
 
@@ -113,7 +133,7 @@ int zinf_file_write(int descriptor, const char *path, const void *data, size_t b
     if (!number)
         return 0;
     snprintf(what, sizeof what, "cannot write %zu bytes at offset %lld", bytes, (long long)offset);
-    return failed(error, path, number, what);
+    return zinf_file_failed(error, path, number, what);
 }
 
 /* For file systems without fallocate: look at the free space, then set the length. Returns 0 or an
@@ -153,7 +173,7 @@ int zinf_file_reserve(int descriptor, const char *path, int64_t bytes, struct zi
     if (!number)
         return 0;
     snprintf(what, sizeof what, "cannot reserve %lld bytes", (long long)bytes);
-    return failed(error, path, number, what);
+    return zinf_file_failed(error, path, number, what);
 }
 
 int zinf_file_sync(int descriptor, const char *path, struct zinf_error *error)
@@ -164,7 +184,7 @@ int zinf_file_sync(int descriptor, const char *path, struct zinf_error *error)
     while (!number && fsync(descriptor))
         if (!worth_repeating(errno, &retries))
             number = errno;
-    return number ? failed(error, path, number, "cannot be brought to disk (fsync)") : 0;
+    return number ? zinf_file_failed(error, path, number, "cannot be brought to disk (fsync)") : 0;
 }
 
 int zinf_file_sync_folder(const char *path, struct zinf_error *error)
@@ -193,7 +213,7 @@ int zinf_file_rename(const char *from, const char *to, struct zinf_error *error)
     if (!number)
         return 0;
     char *what = zinf_format("cannot get its name %s (rename)", to);
-    int status = failed(error, from, number, what);
+    int status = zinf_file_failed(error, from, number, what);
     free(what);
     return status;
 }
@@ -214,7 +234,7 @@ int zinf_file_size(int descriptor, const char *path, int64_t *bytes, struct zinf
 {
     struct stat status;
     if (fstat(descriptor, &status))
-        return failed(error, path, errno, "cannot be looked at");
+        return zinf_file_failed(error, path, errno, "cannot be looked at");
     if (!S_ISREG(status.st_mode))
         return zinf_error_at(error, ZINF_E_RUNTIME, path, 0, 0, "is not a regular file");
     *bytes = status.st_size;

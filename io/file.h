@@ -8,6 +8,7 @@
 #ifndef ZINF_IO_FILE_H
 #define ZINF_IO_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,9 +20,16 @@ extern "C" {
 
 /** @param flags  of open(2); O_CLOEXEC is added, new files get mode 0666 less the umask */
 int zinf_file_open(int *descriptor, const char *path, int flags, struct zinf_error *error);
+/**
+ * Turn direct I/O on where the file system has it for memory and offsets at multiples of 4 KiB. tmpfs counts as not having it.
+ * @return whether it is on now
+ */
+bool zinf_file_make_direct(int descriptor);
 /** Tells of errors that the system kept for the end (NFS quota). A negative descriptor is fine. */
 int zinf_file_close(int descriptor, const char *path, struct zinf_error *error);
 
+/** Fill `error` with an errno in the words of this file: "PATH: WHAT: reason". @return ZINF_E_NO_SPACE or ZINF_E_RUNTIME */
+int zinf_file_failed(struct zinf_error *error, const char *path, int number, const char *what);
 /** Move all bytes, interrupted and short calls continued. @return 0, an errno, or -1: the file ends before. No message. Local. */
 int zinf_file_transfer(int descriptor, char *data, size_t bytes, int64_t offset, int writes);
 

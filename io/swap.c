@@ -110,24 +110,6 @@ static const char *file_system_word(int descriptor)
     return NULL;
 }
 
-/* Turn direct I/O on where the file system has it with blocks of at most 4 KiB. */
-static bool make_direct(int descriptor)
-{
-    struct statx status;
-    struct statfs file_system;
-    if (!fstatfs(descriptor, &file_system) && file_system.f_type == 0x01021994)
-        return false; /* newer tmpfs takes the flag and copies all the same */
-#ifdef STATX_DIOALIGN
-    if (!statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) &&
-        status.stx_mask & STATX_DIOALIGN &&
-        (!status.stx_dio_offset_align || status.stx_dio_offset_align > UNIT ||
-         status.stx_dio_mem_align > UNIT))
-        return false;
-#endif
-    int flags = fcntl(descriptor, F_GETFL);
-    return flags >= 0 && !fcntl(descriptor, F_SETFL, flags | O_DIRECT);
-}
-
 static int space_error(const struct zinf_swap *swap, struct zinf_error *error)
 {
     struct statvfs space;
@@ -285,7 +267,7 @@ int zinf_swap_open(struct zinf_swap **swap, const struct zinf_swap_options *opti
     new->name = options->name;
     new->context = options->context;
     lay_out(new, options);
-    new->direct = make_direct(descriptor);
+    new->direct = zinf_file_make_direct(descriptor);
     int status = reserve(new, error);
     double begin_s = zinf_clock_s();
     if (!status)

@@ -12,8 +12,8 @@ extern "C" {
 #endif
 
 struct zinf_bench {
-    const char *path;      /* io: the folder whose drive is measured */
-    int64_t file_bytes;    /* io */
+    const char *path;      /* io, checkpoint: the folder whose drive is measured */
+    int64_t file_bytes;    /* io, checkpoint */
     const char *engine;    /* io: NULL = all */
     int64_t block_bytes;   /* io: 0 = several */
     int64_t queue_depth;   /* io: 0 = several */
@@ -29,6 +29,13 @@ struct zinf_bench {
  */
 int zinf_bench_io(const struct zinf_bench *bench, struct zinf_json *result,
                   struct zinf_error *error);
+/**
+ * A checkpoint written, checked and read, and the same bytes written and read without one: bytes per second, and their ratios. Leaves
+ * nothing in the folder.
+ * @return as zinf_bench_io()
+ */
+int zinf_bench_checkpoint(const struct zinf_bench *bench, struct zinf_json *result,
+                          struct zinf_error *error);
 /** Read, triad and memcpy rates of the memory. */
 void zinf_bench_memory(const struct zinf_bench *bench, struct zinf_json *result);
 /** AdamW beside a read-modify-write stream of the same bytes. */

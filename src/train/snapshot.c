@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/agree.h"
+
 enum { RUN_ATTRIBUTES = 14 };
 
 int zinf_optimizer_state_names(enum zinf_optimizer optimizer, double momentum, const char *names[2])
@@ -23,44 +25,27 @@ int zinf_optimizer_state_names(enum zinf_optimizer optimizer, double momentum, c
     return optimizer == ZINF_SGD && momentum == 0 ? 0 : 1;
 }
 
-/* Where a slice of a saved array comes from when it is on NVMe. */
-struct origin {
-    int record;
-    int64_t offset; /* elements from the record's begin */
-};
-
-/* The arrays of a snapshot with all they point to: paths, slices, and origins of the slices that
- * are on NVMe (else NULL). */
+/* All arrays of weights and optimizer state, without slices: kind 0 = master, then the moments. */
 struct arrays {
-    struct zinf_array *items;
-    struct origin **origins;
+    const struct zinf_snapshot *snapshot;
+    struct zinf_array *items; /* (kinds, param_count) */
     int count, param_count;
-    struct zinf_zero *zero;
-    int record, part; /* what the last fetch left in the buffer; -1 = nothing */
-    const float *values;
 };
 
 static void arrays_release(struct arrays *arrays)
 {
-    for (int i = 0; i < arrays->count; i++) {
+    for (int i = 0; i < arrays->count; i++)
         free((char *)arrays->items[i].path);
-        free((struct zinf_slice *)arrays->items[i].slices);
-        free(arrays->origins[i]);
-    }
     free(arrays->items);
-    free(arrays->origins);
 }
 
-/* All arrays of weights and optimizer state, without slices: kind 0 = master, then the moments. */
 static struct arrays make_arrays(const struct zinf_snapshot *snapshot)
 {
     const struct zinf_model *model = snapshot->zero->options.model;
-    struct arrays arrays = {.count = (1 + snapshot->moment_count) * model->param_count,
-                            .param_count = model->param_count,
-                            .zero = snapshot->zero,
-                            .record = -1};
+    struct arrays arrays = {.snapshot = snapshot,
+                            .count = (1 + snapshot->moment_count) * model->param_count,
+                            .param_count = model->param_count};
     arrays.items = zinf_alloc((size_t)arrays.count * sizeof *arrays.items);
-    arrays.origins = zinf_alloc((size_t)arrays.count * sizeof *arrays.origins);
     for (int i = 0; i < arrays.count; i++) {
         const struct zinf_param *param = &model->params[i % model->param_count];
         int kind = i / model->param_count;
@@ -74,71 +59,74 @@ static struct arrays make_arrays(const struct zinf_snapshot *snapshot)
     return arrays;
 }
 
-static void add_slice(struct arrays *arrays, int array, struct zinf_slice slice,
-                      struct origin origin)
-{
-    struct zinf_array *item = &arrays->items[array];
-    size_t count = (size_t)item->slice_count + 1;
-    struct zinf_slice *slices =
-        zinf_realloc((struct zinf_slice *)item->slices, count * sizeof *slices);
-    arrays->origins[array] = zinf_realloc(arrays->origins[array], count * sizeof **arrays->origins);
-    slices[count - 1] = slice;
-    arrays->origins[array][count - 1] = origin;
-    item->slices = slices;
-    item->slice_count++;
-}
+/* A run of one array's elements. `values` are those of the part that is visited; NULL without. */
+struct run {
+    int array;
+    int64_t offset, count;
+    float *values;
+};
 
-/* The slices of one kind that lie in `part` of a block; values (may be NULL): of part.begin. */
-static void add_part(struct arrays *arrays, int kind, int block, struct zinf_range part,
-                     float *values, struct origin origin)
+/* Called for each run of a part; what is not 0 ends the walk. */
+typedef int (*run_fn)(void *context, const struct run *run);
+
+/* The runs of one kind in `part` of a block. */
+static int runs_of_kind(const struct arrays *arrays, int block, struct zinf_range part,
+                        struct run run, run_fn call, void *context)
 {
-    const struct zinf_block *b = &arrays->zero->options.model->blocks[block];
-    for (int i = 0; i < b->piece_count; i++) {
+    const struct zinf_block *b = &arrays->snapshot->zero->options.model->blocks[block];
+    int first_array = run.array, status = 0;
+    float *values = run.values;
+    for (int i = 0; i < b->piece_count && !status; i++) {
         const struct zinf_piece *piece = &b->pieces[i];
-        struct zinf_range run = zinf_range_intersect(
+        struct zinf_range common = zinf_range_intersect(
             part, (struct zinf_range){piece->block_offset, piece->block_offset + piece->count});
-        struct zinf_slice slice = {piece->param_offset + run.begin - piece->block_offset,
-                                   run.end - run.begin,
-                                   values ? values + (run.begin - part.begin) : NULL};
-        struct origin from = {origin.record, origin.offset + run.begin - part.begin};
-        if (run.begin < run.end)
-            add_slice(arrays, kind * arrays->param_count + piece->param, slice, from);
+        run.array = first_array + piece->param;
+        run.offset = piece->param_offset + common.begin - piece->block_offset;
+        run.count = common.end - common.begin;
+        run.values = values ? values + (common.begin - part.begin) : NULL;
+        if (run.count > 0)
+            status = call(context, &run);
     }
+    return status;
 }
 
-/* This rank's share of one copy of everything: its shard of each block, in stretches of records
- * where they are on NVMe. */
-static void add_shard(struct arrays *arrays, int kind, int block)
+/* ---- save ---- */
+
+struct pouring {
+    const struct arrays *arrays;
+    struct zinf_checkpoint_sink *sink;
+};
+
+static int put_run(void *context, const struct run *run)
 {
-    const struct zinf_zero *zero = arrays->zero;
-    const struct zinf_block_state *state = &zero->blocks[block];
-    struct zinf_range shard = zinf_zero_shard(zero, block), owned = zinf_zero_owned(zero, block);
-    float *values = kind == 0 ? state->master : state->moment[kind - 1];
-    if (!zinf_zero_streams(&zero->options, kind)) {
-        add_part(arrays, kind, block, shard, values + (shard.begin - owned.begin),
-                 (struct origin){-1, 0});
-        return;
-    }
-    for (int r = 0; r < state->record_count; r++) {
-        int number = state->first_record + r;
-        int64_t begin = owned.begin + zero->records[number].begin;
-        struct zinf_range part = zinf_range_intersect(
-            shard, (struct zinf_range){begin, begin + zero->records[number].count});
-        add_part(arrays, kind, block, part, NULL, (struct origin){number, part.begin - begin});
-    }
+    const struct pouring *pouring = context;
+    return zinf_checkpoint_put(pouring->sink, run->array, run->offset, run->count, run->values);
 }
 
-/* A slice that is on NVMe: the record stays in the buffer while slices of it follow each other. */
-static const float *fetch_slice(void *context, int array, int slice)
+/* Of what is visited, this rank writes its shard: what lies beyond is another's, or padding. */
+static int pour_part(void *context, int block, struct zinf_range part, float *master,
+                     float *const moment[2])
 {
-    struct arrays *arrays = context;
-    const struct origin *origin = &arrays->origins[array][slice];
-    int part = array / arrays->param_count;
-    if (origin->record != arrays->record || part != arrays->part)
-        arrays->values = zinf_zero_read_part(arrays->zero, origin->record, part);
-    arrays->record = origin->record;
-    arrays->part = part;
-    return arrays->values + origin->offset;
+    struct pouring *pouring = context;
+    const struct arrays *arrays = pouring->arrays;
+    const struct zinf_snapshot *snapshot = arrays->snapshot;
+    struct zinf_range shard = zinf_range_intersect(part, zinf_zero_shard(snapshot->zero, block));
+    int status = 0;
+    for (int kind = 0; kind <= snapshot->moment_count && !status && shard.begin < shard.end;
+         kind++) {
+        float *values = kind == 0 ? master : moment[kind - 1];
+        struct run first = {.array = kind * arrays->param_count,
+                            .values = values + (shard.begin - part.begin)};
+        status = runs_of_kind(arrays, block, shard, first, put_run, pouring);
+    }
+    return status;
+}
+
+/* State on NVMe streams through the ring: read ahead while what came before goes to the file. */
+static int pour(void *context, struct zinf_checkpoint_sink *sink)
+{
+    struct pouring pouring = {context, sink};
+    return zinf_zero_visit(pouring.arrays->snapshot->zero, false, pour_part, &pouring);
 }
 
 static int attributes_of(const struct zinf_run_state *s, struct zinf_attribute *out)
@@ -169,9 +157,6 @@ int zinf_snapshot_save(const struct zinf_snapshot *snapshot, const struct zinf_r
     struct zinf_attribute attributes[RUN_ATTRIBUTES];
     struct arrays arrays = make_arrays(snapshot);
     char *target = zinf_format("/model/%s", model->params[model->blocks[0].pieces[0].param].name);
-    for (int kind = 0; kind <= snapshot->moment_count; kind++)
-        for (int block = 0; block < model->block_count; block++)
-            add_shard(&arrays, kind, block);
     struct zinf_hard_link tied = {"/model/lm_head.weight", target};
     const struct zinf_checkpoint checkpoint = {.arrays = arrays.items,
                                                .array_count = arrays.count,
@@ -181,8 +166,8 @@ int zinf_snapshot_save(const struct zinf_snapshot *snapshot, const struct zinf_r
                                                .attribute_count = attributes_of(state, attributes),
                                                .texts = (struct zinf_text *)snapshot->texts,
                                                .text_count = snapshot->text_count,
-                                               .fetch = fetch_slice,
-                                               .fetch_context = &arrays};
+                                               .pour = pour,
+                                               .pour_context = &arrays};
     int status = zinf_checkpoint_save(snapshot->zero->options.comm, path, &checkpoint);
     free(target);
     arrays_release(&arrays);
@@ -248,32 +233,77 @@ static int check_arrays(const struct zinf_snapshot *snapshot,
     return ZINF_OK;
 }
 
+/* ---- load ---- */
+
 struct loader {
-    const struct zinf_snapshot *snapshot;
-    struct zinf_checkpoint_file *file;
+    const struct arrays *arrays;
+    const struct zinf_checkpoint_file *file;
     struct zinf_error *error;
 };
 
-/* Collective: shards are equally long, so every rank visits equally many parts. */
+/* How much of a run is asked for before its turn. */
+enum { MOST_AHEAD_ELEMENTS = 4 << 20 };
+
+static int read_run(void *context, const struct run *run)
+{
+    const struct loader *loader = context;
+    return zinf_checkpoint_read(loader->file, loader->arrays->items[run->array].path, run->offset,
+                                run->count, run->values, loader->error);
+}
+
+static int ask_for_run(void *context, const struct run *run)
+{
+    const struct loader *loader = context;
+    int64_t count = run->count < MOST_AHEAD_ELEMENTS ? run->count : MOST_AHEAD_ELEMENTS;
+    zinf_checkpoint_will_read(loader->file, loader->arrays->items[run->array].path, run->offset,
+                              count);
+    return 0;
+}
+
+/* Where the visit that is at `part` goes next, as a guess that costs nothing when it is wrong: as
+ * long a part of the same block, or the next block's first. */
+static void ask_for_next(struct loader *loader, int block, struct zinf_range part)
+{
+    const struct zinf_snapshot *snapshot = loader->arrays->snapshot;
+    int64_t count = part.end - part.begin;
+    struct zinf_range next = zinf_range_intersect((struct zinf_range){part.end, part.end + count},
+                                                  zinf_zero_owned(snapshot->zero, block));
+    if (next.begin >= next.end) {
+        if (++block == snapshot->zero->options.model->block_count)
+            return;
+        next = zinf_zero_owned(snapshot->zero, block);
+        if (next.end - next.begin > count)
+            next.end = next.begin + count;
+    }
+    for (int kind = 0; kind <= snapshot->moment_count; kind++)
+        runs_of_kind(loader->arrays, block, next,
+                     (struct run){.array = kind * loader->arrays->param_count}, ask_for_run,
+                     loader);
+}
+
 static int load_part(void *context, int block, struct zinf_range part, float *master,
                      float *const moment[2])
 {
-    const struct loader *loader = context;
-    struct arrays arrays = make_arrays(loader->snapshot);
-    for (int kind = 0; kind <= loader->snapshot->moment_count; kind++)
-        add_part(&arrays, kind, block, part, kind == 0 ? master : moment[kind - 1],
-                 (struct origin){-1, 0});
-    int status = zinf_checkpoint_load(loader->file, arrays.items, arrays.count, loader->error);
-    arrays_release(&arrays);
+    struct loader *loader = context;
+    int status = 0;
+    ask_for_next(loader, block, part);
+    for (int kind = 0; kind <= loader->arrays->snapshot->moment_count && !status; kind++) {
+        struct run first = {.array = kind * loader->arrays->param_count,
+                            .values = kind == 0 ? master : moment[kind - 1]};
+        status = runs_of_kind(loader->arrays, block, part, first, read_run, loader);
+    }
     return status;
 }
 
 int zinf_snapshot_load(const struct zinf_snapshot *snapshot, struct zinf_checkpoint_file *file,
                        struct zinf_error *error)
 {
-    struct loader loader = {snapshot, file, error};
     struct arrays arrays = make_arrays(snapshot);
+    struct loader loader = {&arrays, file, error};
     int status = check_arrays(snapshot, file, &arrays, error);
+    if (!status)
+        status = zinf_agree_error(snapshot->zero->options.comm,
+                                  zinf_zero_visit(snapshot->zero, true, load_part, &loader), error);
     arrays_release(&arrays);
-    return status ? status : zinf_zero_visit(snapshot->zero, true, load_part, &loader);
+    return status;
 }

@@ -4,6 +4,7 @@
 #include "zero/zero.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 const void *zinf_zero_weights(const struct zinf_zero *zero,
                               const struct zinf_plan_operation *operation)
@@ -166,8 +167,10 @@ int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void
     int status = ZINF_OK;
     for (int r = 0; r < zero->record_count; r++) {
         list[r] = zero->update_items[r];
-        for (int part = 0; part < ZINF_RING_PARTS; part++)
+        for (int part = 0; part < ZINF_RING_PARTS; part++) {
+            list[r].read[part] = list[r].read[part] && !write;
             list[r].write[part] = list[r].write[part] && write;
+        }
     }
     if (zero->update_length > 0)
         zinf_ring_begin(&zero->update_ring, list, zero->update_sequence, zero->update_length);
@@ -180,6 +183,8 @@ int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void
     for (int r = 0; r < zero->record_count && !status; r++) {
         bool passes = zinf_zero_passes(zero, r);
         char *buffer = passes ? zinf_ring_next(&zero->update_ring) : NULL;
+        if (write && passes)
+            memset(buffer, 0, zero->update_ring.options.buffer_bytes);
         struct stretch s = stretch_of_record(zero, r, buffer);
         status = visit_stretch(zero, zero->records[r].block, &s, write, visit, context);
         if (passes)
@@ -205,18 +210,4 @@ void zinf_zero_publish(struct zinf_zero *zero)
         while (!o->comm->ops->test(o->comm, &request))
             ;
     }
-}
-
-const float *zinf_zero_read_part(struct zinf_zero *zero, int record, int part)
-{
-    struct zinf_swap_transfer transfer;
-    if (zero->records[record].resident[part])
-        return zero->records[record].memory[part];
-    char *buffer = zero->update_ring.options.memory;
-    struct zinf_swap *swap = zero->update_ring.options.swap[part];
-    zinf_ring_drain(&zero->update_ring);
-    zinf_swap_read(swap, &zero->update_aio, &transfer, zero->update_items[record].extent[part],
-                   buffer);
-    zinf_swap_wait(swap, &zero->update_aio, &transfer);
-    return (const float *)buffer;
 }

@@ -174,8 +174,9 @@ void zinf_zero_publish(struct zinf_zero *zero);
 typedef int (*zinf_part_fn)(void *context, int block, struct zinf_range part, float *master,
                             float *const moment[2]);
 /**
- * Visit everything this rank owns, block by block; what is on NVMe passes through the ring and goes back if `write`. In 16 bits the weights
- * are then made from the master. Not during a step. @return 0 or what `visit` returned first
+ * Visit everything this rank owns, block by block; what is on NVMe passes through the ring. If `write`, all of it is to be filled: what is on
+ * NVMe comes as zeros and goes there, and in 16 bits the weights are made from the master. Else it is read, several records ahead.
+ * Not during a step. @return 0 or what `visit` returned first
  */
 int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context);
 
@@ -193,9 +194,6 @@ int zinf_zero_resident_runs(const struct zinf_zero *zero, struct zinf_resident_r
 double zinf_zero_cached_fraction(const struct zinf_zero *zero);
 /** "first moment": for messages. */
 const char *zinf_zero_part_name(int part);
-
-/** One part of a record: where it is resident, or in a buffer that the next call takes again. Not during a step. */
-const float *zinf_zero_read_part(struct zinf_zero *zero, int record, int part);
 
 /* Between the files of this folder. */
 
