@@ -92,6 +92,26 @@ TEST(RunFolder, IsMadeWithItsParentsByTheUmask)
     EXPECT_EQ(st.st_mode & 0777, 0750u);
 }
 
+TEST(RunFolder, ARunThatDoesNotBeginLeavesNothingBehind)
+{
+    DemoRun run;
+    FILE *log;
+    ASSERT_EQ(run.open(), 0) << run.error.text;
+    ASSERT_EQ(zinf_run_folder_open_log(run.folder, "header", &log, &run.error), 0);
+    run.close();
+    EXPECT_NE(access((run.parent / "runs").c_str(), F_OK), 0);
+    // what was there before, or was put there by others, stays
+    ASSERT_EQ(mkdir((run.parent / "runs").c_str(), 0777), 0);
+    ASSERT_EQ(run.open(), 0) << run.error.text;
+    run.close();
+    EXPECT_EQ(access((run.parent / "runs").c_str(), F_OK), 0);
+    EXPECT_NE(access((run.parent / "runs/a").c_str(), F_OK), 0);
+    ASSERT_EQ(run.open(), 0) << run.error.text;
+    run.write("notes", "mine");
+    run.close();
+    EXPECT_EQ(run.read("notes"), "mine");
+}
+
 TEST(RunFolder, ASecondJobIsRefusedNamesTheFirstAndTouchesNothing)
 {
     DemoRun run;
@@ -209,6 +229,7 @@ TEST(RunFolder, TheLogIsAppendedWithAHeaderPerStart)
         ASSERT_EQ(run.open(), 0);
         ASSERT_EQ(zinf_run_folder_open_log(run.folder, header, &log, &run.error), 0);
         fprintf(log, "line\n");
+        ASSERT_EQ(zinf_run_folder_replace(run.folder, "config.json", "{}", &run.error), 0);
         run.close();
     }
     const std::string text = run.read("zinf.log");

@@ -37,14 +37,17 @@ static void say_data(const struct zinf_run *run)
 {
     const struct zinf_config *config = run->config;
     const struct zinf_config_batch *batch = &config->batch;
-    zinf_info("data        %d files, %lld tokens, %lld samples of %lld tokens: %lld steps an epoch",
-              zinf_batches_file_count(run->train), (long long)zinf_batches_token_count(run->train),
-              (long long)zinf_batches_sample_count(run->train),
-              (long long)config->data.sequence_length, (long long)zinf_run_steps_per_epoch(run));
-    zinf_info("batch       %lld = %lld micro-batch x %lld accumulation x %d ranks, %lld tokens a "
+    zinf_info(
+        "data        %d file%s, %lld tokens, %lld samples of %lld tokens: %lld steps an epoch",
+        zinf_batches_file_count(run->train), zinf_batches_file_count(run->train) == 1 ? "" : "s",
+        (long long)zinf_batches_token_count(run->train),
+        (long long)zinf_batches_sample_count(run->train), (long long)config->data.sequence_length,
+        (long long)zinf_run_steps_per_epoch(run));
+    zinf_info("batch       %lld = %lld micro-batch x %lld accumulation x %d rank%s, %lld tokens a "
               "step",
               (long long)batch->global, (long long)batch->micro, (long long)batch->accumulation,
-              run->comm->size, (long long)(batch->global * config->data.sequence_length));
+              run->comm->size, run->comm->size == 1 ? "" : "s",
+              (long long)(batch->global * config->data.sequence_length));
 }
 
 static const char *tier_name(enum zinf_tier tier)

@@ -410,11 +410,13 @@ int zinf_config_load(struct zinf_config **config, const struct zinf_config_optio
 {
     struct zinf_loader loader = {.options = options, .report = report};
     loader.config = zinf_alloc(sizeof *loader.config);
+    loader.refused = zinf_json_new(ZINF_JSON_OBJECT);
     loader.config->file = zinf_strdup(options->file);
     loader.config->ranks = options->ranks;
     loader.config->limits = options->limits;
     *config = NULL;
     load(&loader);
+    zinf_json_free(loader.refused);
     loader.config->effective = loader.tree;
     int status = report_status(&report->errors);
     if (status)

@@ -469,6 +469,7 @@ static bool check_member(struct zinf_loader *loader, const char *path, const cha
     if (!check_value(loader, key, value)) {
         loader->batch_wrong |= zinf_key_list_has(
             "train_batch_size|train_micro_batch_size_per_gpu|gradient_accumulation_steps", path);
+        zinf_json_set(loader->refused, path, zinf_json_new(ZINF_JSON_NULL));
         return false;
     }
     if (!listed)

@@ -19,7 +19,7 @@ static const char *string_at(const struct zinf_loader *loader, const char *path)
 static bool given(const struct zinf_loader *loader, const char *path)
 {
     const struct zinf_json *value = zinf_json_path(loader->tree, path);
-    return value && value->type != ZINF_JSON_NULL;
+    return (value && value->type != ZINF_JSON_NULL) || zinf_json_get(loader->refused, path);
 }
 
 static bool is_true(const struct zinf_loader *loader, const char *path)
@@ -277,9 +277,9 @@ static void need(struct zinf_loader *loader, const char *text)
 static void check_tokenizer(struct zinf_loader *loader)
 {
     const char *tokenizer = string_at(loader, "zinf.data.tokenizer");
-    if (!tokenizer)
+    if (!tokenizer && !given(loader, "zinf.data.tokenizer"))
         need(loader, "zinf.data.tokenizer, e.g. --set zinf.data.tokenizer=bytes");
-    else if (strcmp(tokenizer, "bytes") != 0)
+    else if (tokenizer && strcmp(tokenizer, "bytes") != 0)
         zinf_loader_say(loader, &loader->report->not_yet,
                         zinf_loader_place(loader, "zinf.data.tokenizer"), "zinf.data.tokenizer",
                         "\"%s\" (only \"bytes\": --set zinf.data.tokenizer=bytes)", tokenizer);

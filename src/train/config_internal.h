@@ -27,6 +27,7 @@ struct zinf_loader {
     char types[2][32];                 /* where they point to */
     bool optimizer_given;              /* also when it was refused */
     bool incomplete;                   /* some members could not be read: what seems to be missing may be there */
+    struct zinf_json *refused;         /* paths of given keys whose values were wrong: not missing */
     bool batch_wrong;                  /* a batch key was taken out: nothing can be said about the others */
 };
 

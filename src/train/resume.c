@@ -254,9 +254,9 @@ int zinf_run_resume(struct zinf_run *run)
     run->has_checkpoint = count > 0;
     if (strcmp(resume, "never") == 0 && count > 0) {
         zinf_error_set(&error, ZINF_E_USAGE,
-                       "%s/checkpoints holds %d checkpoints and zinf.checkpoint.resume is "
+                       "%s/checkpoints holds %d checkpoint%s and zinf.checkpoint.resume is "
                        "\"never\"; use another run folder (--run-dir) or --resume auto",
-                       run->config->run_dir, count);
+                       run->config->run_dir, count, count == 1 ? "" : "s");
         log_error(run, &error);
         status = ZINF_E_USAGE;
     } else if (strcmp(resume, "auto") != 0 && strcmp(resume, "never") != 0) {

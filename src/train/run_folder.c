@@ -23,6 +23,8 @@ struct zinf_run_folder {
     FILE *log;
     int metrics;           /* -1: not open */
     int64_t metrics_bytes; /* where the next line goes */
+    int made;              /* folders that were not there: the last so many parts of `path` */
+    bool used;             /* a file of the run has been written */
 };
 
 static char *path_in(const struct zinf_run_folder *folder, const char *name)
@@ -43,11 +45,14 @@ static int folder_error(struct zinf_error *error, const char *path, const char *
                           path, what, strerror(reason));
 }
 
-static int make_one_folder(const char *path)
+/* Returns errno; *made counts the folders that were not there. */
+static int make_one_folder(const char *path, int *made)
 {
     struct stat st;
-    if (!mkdir(path, 0777)) /* less the umask */
+    if (!mkdir(path, 0777)) { /* less the umask */
+        ++*made;
         return 0;
+    }
     if (errno == EEXIST && !stat(path, &st) && !S_ISDIR(st.st_mode))
         errno = ENOTDIR;
     else if (errno == EEXIST)
@@ -56,17 +61,17 @@ static int make_one_folder(const char *path)
 }
 
 /* The folder with all that lead to it. Returns errno. */
-static int make_folders(const char *path)
+static int make_folders(const char *path, int *made)
 {
     char *copy = zinf_strdup(path);
     int reason = 0;
     for (char *slash = strchr(copy + 1, '/'); slash && !reason; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        reason = make_one_folder(copy);
+        reason = make_one_folder(copy, made);
         *slash = '/';
     }
     if (!reason)
-        reason = make_one_folder(copy);
+        reason = make_one_folder(copy, made);
     free(copy);
     return reason;
 }
@@ -119,14 +124,16 @@ static int take_lock(struct zinf_run_folder *folder, struct zinf_error *error)
 
 static int prepare(struct zinf_run_folder *folder, struct zinf_error *error)
 {
-    int reason = make_folders(folder->path);
+    int unimportant = 0, reason = make_folders(folder->path, &folder->made);
     if (reason)
         return folder_error(error, folder->path, "cannot be made", reason);
     const int status = take_lock(folder, error);
-    if (status)
+    if (status) {
+        folder->made = 0; /* another job's by now */
         return status;
+    }
     char *checkpoints = path_in(folder, "checkpoints");
-    reason = make_one_folder(checkpoints);
+    reason = make_one_folder(checkpoints, &unimportant);
     free(checkpoints);
     if (!reason && access(folder->path, W_OK | X_OK))
         reason = errno;
@@ -151,11 +158,36 @@ int zinf_run_folder_open(struct zinf_run_folder **folder, const char *path,
     return status;
 }
 
+/*
+ * A run that could not begin leaves nothing behind: the folders it has made and what opening put
+ * there. What anybody else has put there in the meantime stays (rmdir fails). Still locked, so that
+ * no other job has begun in it.
+ */
+static void remove_unused(const struct zinf_run_folder *folder)
+{
+    static const char *const names[] = {"zinf.log", "checkpoints", ".lock"};
+    char *folders = zinf_strdup(folder->path), *slash = folders;
+    for (size_t length = strlen(folders); length > 1 && folders[length - 1] == '/'; length--)
+        folders[length - 1] = '\0';
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = path_in(folder, names[i]);
+        if (unlink(path) && errno == EISDIR)
+            rmdir(path);
+        free(path);
+    }
+    for (int i = 0; i < folder->made && slash && !rmdir(folders); i++)
+        if ((slash = strrchr(folders, '/')))
+            *slash = '\0';
+    free(folders);
+}
+
 void zinf_run_folder_close(struct zinf_run_folder *folder)
 {
     struct zinf_error error;
     if (!folder)
         return;
+    if (folder->made && !folder->used)
+        remove_unused(folder);
     if (zinf_file_close(folder->metrics, "metrics.jsonl", &error))
         zinf_warn("metrics.jsonl: %s", error.text);
     if (folder->log)
@@ -185,6 +217,7 @@ int zinf_run_folder_replace(struct zinf_run_folder *folder, const char *name, co
     char *path = path_in(folder, name), *temporary = zinf_file_temporary_name(path);
     const int status =
         zinf_file_put_in_place(write_new(temporary, text, error), temporary, path, error);
+    folder->used |= !status;
     free(temporary);
     free(path);
     return status;
@@ -306,8 +339,8 @@ static int cut_metrics(const char *path, int64_t last_step, struct zinf_error *e
     else
         status = zinf_file_put_in_place(status, temporary, path, error);
     if (!status && cut)
-        zinf_info("metrics.jsonl: %lld lines after step %lld cut away", (long long)cut,
-                  (long long)last_step);
+        zinf_info("metrics.jsonl: %lld line%s after step %lld cut away", (long long)cut,
+                  cut == 1 ? "" : "s", (long long)last_step);
     free(temporary);
     return status;
 }

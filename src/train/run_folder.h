@@ -26,7 +26,7 @@ struct zinf_run_folder;
  */
 int zinf_run_folder_open(struct zinf_run_folder **folder, const char *path,
                          struct zinf_error *error);
-/** Closes log and metrics, gives the lock back. */
+/** Closes log and metrics, gives the lock back. A folder that was made by open and in which nothing was replaced is removed again. */
 void zinf_run_folder_close(struct zinf_run_folder *folder);
 
 /** Replace `name` ("config.json", "results.json") by `text`, all or nothing. */
