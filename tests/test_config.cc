@@ -466,6 +466,39 @@ TEST(Config, OffloadNeedsItsStageAndPath)
               "needs nvme_path");
 }
 
+TEST(Config, ActivationsOnNvmeNeedAFolderOfEitherOffload)
+{
+    const std::string nvme = "\"zinf\": {\"memory\": {\"activations\": \"nvme\"}}";
+    Config none(with(nvme));
+    expect_in(none.error(), "zinf.memory.activations: \"nvme\" needs a folder");
+    expect_in(none.error(), "zero_optimization.offload_optimizer.nvme_path");
+    for (auto object : {"offload_optimizer", "offload_param"}) {
+        Config c(with(nvme + ", \"zero_optimization\": {\"" + object +
+                      "\": {\"nvme_path\": \"/tmp\"}}"));
+        ASSERT_EQ(c.status, 0) << c.error();
+        EXPECT_EQ(c.config->memory.activations, ZINF_ACTIVATIONS_NVME);
+        EXPECT_EQ(c.config->offload.optimizer, ZINF_CONFIG_DEVICE_NONE);
+    }
+}
+
+TEST(Config, CpuCheckpointingMeansActivationsInHostMemory)
+{
+    const std::string cpu = "\"activation_checkpointing\": {\"cpu_checkpointing\": true, "
+                            "\"number_checkpoints\": 4}";
+    Config c(with(cpu));
+    ASSERT_EQ(c.status, 0) << c.error();
+    EXPECT_EQ(c.config->memory.activations, ZINF_ACTIVATIONS_CPU);
+    expect_in(c.all(c.report.filled), "zinf.memory.activations: \"cpu\"");
+    expect_in(c.all(c.report.no_effect), "activation_checkpointing.number_checkpoints");
+    Config own(with(cpu), {"zinf.memory.activations=keep"});
+    ASSERT_EQ(own.status, 0) << own.error();
+    EXPECT_EQ(own.config->memory.activations, ZINF_ACTIVATIONS_KEEP);
+    expect_in(own.all(own.report.warnings), "zinf.memory.activations is \"keep\", which counts");
+    EXPECT_EQ(Config(with("\"activation_checkpointing\": {\"cpu_checkpointing\": false}"))
+                  .config->memory.activations,
+              ZINF_ACTIVATIONS_AUTO);
+}
+
 TEST(Config, WhatIsNoConfigurationIsRefused)
 {
     EXPECT_EQ(Config("").status, ZINF_E_USAGE);

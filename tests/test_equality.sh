@@ -36,6 +36,30 @@ for n in $rank_counts; do
 done
 train recomputed 3 3 2 recompute
 same r3-a2-s3 recomputed 0
+
+# Where the inputs of layers stand: seven layers, so that most of them leave their windows; an evaluation between the steps.
+mkdir "$work/nvme"
+deep="--set zinf.model.config.n_layer=7 --set zinf.train.steps=6 --set zinf.data.eval=$work/text --set zinf.train.eval_every=2
+    --set zinf.train.eval_batches=2 --set zinf.train.eval_micro_batch=5 --set zero_optimization.offload_optimizer.nvme_path=$work/nvme"
+tiers() { # NAME RANKS STAGE ACCUMULATION [OPTION...]
+    prefix=$1
+    shift
+    for where in keep recompute cpu nvme; do
+        # shellcheck disable=SC2086
+        train "$prefix-$where" "$1" "$2" "$3" $where $deep $4
+        same "$prefix-keep" "$prefix-$where" 0
+    done
+}
+stages="0 1 2 3" depths="1 2 3 5 9"
+[ -z "$quick" ] || { stages="1 3" depths=1; }
+for stage in $stages; do
+    tiers deep-s$stage 2 $stage 3 ""
+done
+for buffers in $depths; do
+    # shellcheck disable=SC2086
+    train deep-w$buffers 2 3 3 nvme $deep --set zero_optimization.offload_optimizer.buffer_count=$buffers
+    same deep-s3-keep deep-w$buffers 0
+done
 train serial 3 3 2 keep --set zero_optimization.stage3_prefetch_bucket_size=0
 same r3-a2-s3 serial 0
 
@@ -48,5 +72,7 @@ for dtype in $types; do
     same "$dtype-s2" "$dtype-s3" 0
     train "$dtype-recomputed" 3 3 2 recompute --set "$dtype.enabled=true"
     same "$dtype-s3" "$dtype-recomputed" 0
+    tiers "deep-$dtype" 2 3 2 "--set $dtype.enabled=true"
 done
+[ -z "$(ls -A "$work/nvme")" ] || fail "files are left on the drive: $(ls "$work/nvme")"
 finish

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The n-th I/O call of a run with both offloads on NVMe and a checkpoint fails, for growing n until a run has fewer calls: never a wrong number, never a
+# The n-th I/O call of a run with both offloads and inputs of layers on NVMe and a checkpoint fails, for growing n until a run has fewer calls: never a wrong number, never a
 # hang. What can be recovered changes no bit; the rest ends with the contract's code, a file and an offset. ZINF_LONG=1: every n, else some.
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 80000
@@ -16,7 +16,8 @@ run() {
     ZINF_FAULT=$2 timeout 20 "$program" "$work/ds.json" -q --threads 1 --run-dir "$work/$1" --set zinf.train.steps=3 \
         --set zero_optimization.sub_group_size=4096 --set zero_optimization.offload_optimizer.device=nvme \
         --set zero_optimization.offload_optimizer.nvme_path="$work/nvme" --set zero_optimization.offload_param.device=nvme \
-        --set zero_optimization.offload_param.nvme_path="$work/nvme" --set gradient_accumulation_steps=1 > "$work/out" 2>&1
+        --set zero_optimization.offload_param.nvme_path="$work/nvme" --set gradient_accumulation_steps=1 \
+        --set zinf.model.config.n_layer=6 --set zinf.memory.activations=nvme > "$work/out" 2>&1
 }
 
 

@@ -130,16 +130,61 @@ if command -v h5diff > /dev/null; then
     h5diff --exclude-path /provenance "$whole" "$work/other/checkpoints/step-00000012.h5" || fail "resumed on the host differs"
 fi
 
-# The plan's figures are the run's: bytes on the wire and to the drive, memory (whole pages).
-# shellcheck disable=SC2046
-plan bf16-onvme-pnvme 4 --set bf16.enabled=true --set gradient_accumulation_steps=2 $(optimizer_on nvme) $(parameters_on nvme)
-metrics=$work/bf16-onvme-pnvme/metrics.jsonl
-planned_traffic bf16-onvme-pnvme 4
-[ "$(number comm_bytes "$metrics")" -eq "$(number comm_bytes "$work/plan")" ] || fail "comm_bytes differ from the plan's"
-for pair in device_bytes:device_bytes pinned_bytes:host_bytes; do
-    used=$(number "${pair%:*}" "$metrics") planned=$(number "${pair#*:}" "$work/plan")
-    [ "$used" -ge "$planned" ] && [ "$used" -lt $((planned + 4096)) ] || fail "$pair: run $used, plan $planned"
+# Resume with the inputs of layers on NVMe, and with them elsewhere: nothing of them is in a checkpoint.
+deep="-q --set zinf.train.steps=12 --set zinf.model.config.n_layer=7"
+for where in recompute nvme; do
+    cp "$work/resume.json" "$work/from-$where.json"
+    # shellcheck disable=SC2046,SC2086
+    ranks 2 "$work/from-$where.json" $deep --run-dir "$work/from-$where" --max-steps 5 $(optimizer_on nvme) \
+        --set zinf.memory.activations=$where
+    [ $? -eq 75 ] || { fail "activations $where, stopped"; cat "$work/out"; }
+    # shellcheck disable=SC2046,SC2086
+    ranks 2 "$work/from-$where.json" $deep --run-dir "$work/from-$where" $(optimizer_on nvme) --set zinf.memory.activations=nvme ||
+        { fail "activations $where, resumed on NVMe: $?"; cat "$work/out"; }
 done
+# shellcheck disable=SC2086
+ranks 2 "$work/resume.json" $deep --run-dir "$work/whole" --set zinf.memory.activations=keep || fail "seven layers: $?"
+same whole from-recompute
+same whole from-nvme
+if command -v h5diff > /dev/null; then
+    h5diff --exclude-path /provenance "$work/whole/checkpoints/step-00000012.h5" "$work/from-nvme/checkpoints/step-00000012.h5" ||
+        fail "resumed with activations on NVMe differs"
+fi
+
+# The plan's figures are the run's: bytes on the wire and to the drive, memory (whole pages).
+# planned NAME RANKS OPTION...: memory and traffic of a run that has been trained with these options
+planned() {
+    plan "$@"
+    metrics=$work/$1/metrics.jsonl
+    planned_traffic "$1" "$2"
+    [ "$(number comm_bytes "$metrics")" -eq "$(number comm_bytes "$work/plan")" ] || fail "$1: comm_bytes differ from the plan's"
+    for pair in device_bytes:device_bytes pinned_bytes:host_bytes; do
+        used=$(number "${pair%:*}" "$metrics") bytes=$(number "${pair#*:}" "$work/plan")
+        [ "$used" -ge "$bytes" ] && [ "$used" -lt $((bytes > 0 ? bytes + 4096 : 1)) ] || fail "$1: $pair: run $used, plan $bytes"
+    done
+}
+bf16="--set bf16.enabled=true --set gradient_accumulation_steps=2"
+# shellcheck disable=SC2046,SC2086
+planned bf16-onvme-pnvme 4 $bf16 $(optimizer_on nvme) $(parameters_on nvme)
+
+# The inputs of layers on each tier beside the states: 7 layers, 4 windows, so 3 inputs of each micro-batch travel.
+deep="$bf16 --set zinf.model.config.n_layer=7"
+for states in none nvme; do
+    for where in keep recompute cpu nvme; do
+        options="$deep $(optimizer_on $states) $(parameters_on $states) --set zinf.memory.activations=$where"
+        # shellcheck disable=SC2086
+        train $states-$where 4 3 $options
+        same none-keep $states-$where
+        # shellcheck disable=SC2086
+        planned $states-$where 4 $options
+    done
+done
+traffic() {
+    number nvme_write_bytes "$work/$1/metrics.jsonl"
+}
+# 21 rows x 16 tokens x 16 channels x 2 bytes, padded to 12288, of 3 layers in 2 micro-batches on 4 ranks.
+[ "$(traffic none-nvme)" -eq $((12288 * 3 * 2 * 4)) ] || fail "inputs of layers: $(traffic none-nvme) bytes written"
+[ $(($(traffic nvme-nvme) - $(traffic nvme-recompute))) -eq "$(traffic none-nvme)" ] || fail "inputs beside states: $(traffic nvme-nvme)"
 
 [ -z "$(ls -A "$work/nvme")" ] || fail "files are left on the drive: $(ls "$work/nvme")"
 finish

@@ -65,7 +65,7 @@ static int estimate(const struct zinf_config *config, const struct budget *budge
     int status = zinf_estimate(out, config, (int)budget->ranks,
                                (size_t)(budget->device ? budget->device : budget->host),
                                (size_t)(budget->device ? budget->host : 0), error);
-    if (!status && budget->nvme && out->bytes.nvme > (size_t)budget->nvme)
+    if (!status && budget->nvme && out->nvme_bytes > (size_t)budget->nvme)
         status = ZINF_E_DOES_NOT_FIT;
     return status;
 }
@@ -123,6 +123,19 @@ static struct zinf_json *resident_json(const struct zinf_estimate *e)
     return array;
 }
 
+/* The inputs of layers, where they are not on the device. */
+static void print_inputs(const struct zinf_config *config, const struct zinf_estimate *e)
+{
+    char note[96];
+    if (config->memory.activations == ZINF_ACTIVATIONS_CPU)
+        snprintf(note, sizeof note, "host: inputs of all %d layers", e->layers);
+    else
+        snprintf(note, sizeof note, "host: %d windows; %d of %d layers' inputs on nvme, %.1f MiB",
+                 e->input_windows, e->layers - e->input_windows, e->layers,
+                 (double)e->inputs.nvme / (1024.0 * 1024.0));
+    print_row("layer inputs", e->inputs.host, note);
+}
+
 static void print_estimate(const struct zinf_config *config, const struct budget *budget,
                            const struct zinf_estimate *e)
 {
@@ -145,18 +158,22 @@ static void print_estimate(const struct zinf_config *config, const struct budget
     print_row("windows", e->bytes.windows, "device");
     print_row("communication", e->bytes.communication, "device");
     print_row("activations", e->activation_bytes, kept);
+    if (config->memory.activations == ZINF_ACTIVATIONS_CPU ||
+        config->memory.activations == ZINF_ACTIVATIONS_NVME)
+        print_inputs(config, e);
     print_row("rings", e->bytes.rings, "host");
     if (e->bytes.cache)
         print_row("cache", e->bytes.cache, "host");
     print_row("device in all", e->device_bytes, "");
     print_row("host in all", e->host_bytes, "");
-    print_row("nvme", e->bytes.nvme, "in records, padding included");
+    print_row("nvme", e->nvme_bytes, "padding included");
     printf("\na step, for each rank\n");
     printf("  %-15s %12.1f MiB  sent in %lld operations, %lld windows, checksum %016llx\n",
            "network", (double)e->comm_bytes / mib, (long long)e->operations, (long long)e->windows,
            (unsigned long long)e->checksum);
-    printf("  %-15s %12.1f MiB  in %lld records\n", "nvme read", (double)e->nvme_read_bytes / mib,
-           (long long)e->records);
+    printf("  %-15s %12.1f MiB  in %lld records, and %.1f MiB of layer inputs\n", "nvme read",
+           (double)e->nvme_read_bytes / mib, (long long)e->records,
+           (double)e->inputs_nvme_bytes / mib);
     printf("  %-15s %12.1f MiB\n", "nvme written", (double)e->nvme_write_bytes / mib);
     print_resident(e);
     printf("\na checkpoint has %.1f MiB\n", (double)e->checkpoint_bytes / mib);
@@ -177,11 +194,14 @@ static void print_json(const struct budget *budget, const struct zinf_estimate *
                 {"windows_bytes", (int64_t)e->bytes.windows},
                 {"communication_bytes", (int64_t)e->bytes.communication},
                 {"activations_bytes", (int64_t)e->activation_bytes},
+                {"layer_inputs_device_bytes", (int64_t)e->inputs.device},
+                {"layer_inputs_host_bytes", (int64_t)e->inputs.host},
+                {"layer_inputs_nvme_bytes", (int64_t)e->inputs.nvme},
                 {"rings_bytes", (int64_t)e->bytes.rings},
                 {"cache_bytes", (int64_t)e->bytes.cache},
                 {"device_bytes", (int64_t)e->device_bytes},
                 {"host_bytes", (int64_t)e->host_bytes},
-                {"nvme_bytes", (int64_t)e->bytes.nvme},
+                {"nvme_bytes", (int64_t)e->nvme_bytes},
                 {"kept_layers", e->kept_layers},
                 {"operations", e->operations},
                 {"windows", e->windows},
@@ -189,6 +209,8 @@ static void print_json(const struct budget *budget, const struct zinf_estimate *
                 {"comm_bytes", e->comm_bytes},
                 {"nvme_read_bytes", e->nvme_read_bytes},
                 {"nvme_write_bytes", e->nvme_write_bytes},
+                {"layer_inputs_read_bytes", e->inputs_nvme_bytes},
+                {"layer_inputs_write_bytes", e->inputs_nvme_bytes},
                 {"checkpoint_bytes", (int64_t)e->checkpoint_bytes}};
     zinf_json_set(object, "fits", zinf_json_new_bool(fits));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -209,16 +231,19 @@ static void print_alternatives(const struct zinf_config *config, const struct bu
     static const struct {
         int stage;
         enum zinf_config_device optimizer, parameters;
+        bool inputs; /* of layers on nvme too */
         const char *text;
     } choices[] = {
-        {1, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, "stage 1"},
-        {2, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, "stage 2"},
-        {3, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, "stage 3"},
-        {3, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_NONE, "stage 3, optimizer cpu"},
-        {3, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_CPU, "stage 3, optimizer cpu, param cpu"},
-        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NONE, "stage 3, optimizer nvme"},
-        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NVME,
+        {1, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, false, "stage 1"},
+        {2, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, false, "stage 2"},
+        {3, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, false, "stage 3"},
+        {3, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_NONE, false, "stage 3, optimizer cpu"},
+        {3, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_CPU, false,
+         "stage 3, optimizer cpu, param cpu"},
+        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NONE, false, "stage 3, optimizer nvme"},
+        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NVME, false,
          "stage 3, optimizer nvme, param nvme"},
+        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NVME, true, "the same, activations nvme"},
     };
     const double mib = 1024.0 * 1024.0;
     fprintf(stderr, "\n  what a rank would need       device MiB     host MiB     nvme MiB\n");
@@ -229,12 +254,14 @@ static void print_alternatives(const struct zinf_config *config, const struct bu
         other.zero.stage = choices[i].stage;
         other.offload.optimizer = choices[i].optimizer;
         other.offload.parameters = choices[i].parameters;
+        if (choices[i].inputs)
+            other.memory.activations = ZINF_ACTIVATIONS_NVME;
         int status = estimate(&other, budget, &e, &error);
         if (status && status != ZINF_E_DOES_NOT_FIT)
             return;
         fprintf(stderr, "  %-36s %8.0f %12.0f %12.0f  %s\n", choices[i].text,
                 (double)e.device_bytes / mib, (double)e.host_bytes / mib,
-                (double)e.bytes.nvme / mib, status ? "does not fit" : "fits");
+                (double)e.nvme_bytes / mib, status ? "does not fit" : "fits");
         zinf_estimate_release(&e);
     }
 }

@@ -61,7 +61,36 @@ bool zinf_run_io_is_direct(const struct zinf_run *run)
     bool all = true;
     for (int i = 0; i < 2; i++)
         all = all && (!run->zero.swaps[i] || zinf_swap_direct(run->zero.swaps[i]));
+    if (run->step.activations.swap)
+        all = all && zinf_swap_direct(run->step.activations.swap);
     return all;
+}
+
+const struct zinf_aio *zinf_run_io(const struct zinf_run *run)
+{
+    if (run->zero.update_aio.engine)
+        return &run->zero.update_aio;
+    return run->step.activations.aio.engine ? &run->step.activations.aio : NULL;
+}
+
+/* Where the inputs of layers stand, when not on the device. */
+static void say_inputs(const struct zinf_run *run)
+{
+    const struct zinf_activations *inputs = &run->step.activations;
+    const double mib = 1024.0 * 1024.0;
+    if (inputs->options.tier == ZINF_TIER_HOST)
+        zinf_info("inputs      of %lld layers in host memory, %.1f MiB a rank",
+                  (long long)run->model->layers, (double)inputs->bytes.host / mib);
+    else if (inputs->options.tier == ZINF_TIER_NVME && !inputs->swap)
+        zinf_info("inputs      of %lld layers: as many windows in host memory, none on NVMe",
+                  (long long)run->model->layers);
+    else if (inputs->options.tier == ZINF_TIER_NVME)
+        zinf_info("inputs      of %d of %lld layers on NVMe, %.1f MiB a rank by %s%s, %d windows "
+                  "of %.1f MiB",
+                  inputs->written_count, (long long)run->model->layers,
+                  (double)inputs->bytes.nvme / mib, inputs->aio.engine->name,
+                  zinf_swap_direct(inputs->swap) ? ", O_DIRECT" : ", buffered",
+                  inputs->window_count, (double)inputs->options.window_bytes / mib);
 }
 
 static void say_memory(const struct zinf_run *run)
@@ -84,10 +113,12 @@ static void say_memory(const struct zinf_run *run)
                   (int)run->zero.update_length, run->zero.update_aio.engine->name,
                   zinf_run_io_is_direct(run) ? ", O_DIRECT" : ", buffered",
                   (double)bytes->rings / mib, (double)bytes->cache / mib);
-    else if (run->host.size_bytes)
+    else if (run->zero.options.offload.optimizer != ZINF_TIER_DEVICE ||
+             run->zero.options.offload.parameters != ZINF_TIER_DEVICE)
         zinf_info("offload     optimizer %s, parameters %s",
                   tier_name(run->zero.options.offload.optimizer),
                   tier_name(run->zero.options.offload.parameters));
+    say_inputs(run);
 }
 
 static void say_places(const struct zinf_run *run)

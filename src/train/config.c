@@ -330,6 +330,8 @@ static void fill_run(struct zinf_loader *loader)
     config->memory.cache_bytes = size_at(loader, "zinf.memory.cache");
     config->memory.activations = !strcmp(activations, "keep")        ? ZINF_ACTIVATIONS_KEEP
                                  : !strcmp(activations, "recompute") ? ZINF_ACTIVATIONS_RECOMPUTE
+                                 : !strcmp(activations, "cpu")       ? ZINF_ACTIVATIONS_CPU
+                                 : !strcmp(activations, "nvme")      ? ZINF_ACTIVATIONS_NVME
                                                                      : ZINF_ACTIVATIONS_AUTO;
     checkpoint->every_steps = integer_at(loader, "zinf.checkpoint.every_steps");
     checkpoint->every_minutes = number_at(loader, "zinf.checkpoint.every_minutes");

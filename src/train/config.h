@@ -91,7 +91,14 @@ struct zinf_config_offload {
     int64_t block_bytes;
 };
 
-enum zinf_config_activations { ZINF_ACTIVATIONS_AUTO, ZINF_ACTIVATIONS_KEEP, ZINF_ACTIVATIONS_RECOMPUTE };
+/** CPU and NVME: recompute, and the inputs of layers stand there. */
+enum zinf_config_activations {
+    ZINF_ACTIVATIONS_AUTO,
+    ZINF_ACTIVATIONS_KEEP,
+    ZINF_ACTIVATIONS_RECOMPUTE,
+    ZINF_ACTIVATIONS_CPU,
+    ZINF_ACTIVATIONS_NVME
+};
 
 struct zinf_config_memory {
     int64_t device_bytes, host_bytes, nvme_bytes; /* -1 = auto */

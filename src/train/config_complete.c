@@ -196,6 +196,36 @@ static void check_offload(struct zinf_loader *loader)
     }
 }
 
+/* DeepSpeed's word for inputs of blocks in host memory; zinf's own key, where given, wins. */
+static void fill_activations(struct zinf_loader *loader)
+{
+    const char *own = "zinf.memory.activations",
+               *path = "activation_checkpointing.cpu_checkpointing";
+    const char *mode = string_at(loader, own);
+    if (!is_true(loader, path) || !mode || !strcmp(mode, "cpu"))
+        return;
+    if (!strcmp(mode, "auto")) {
+        zinf_loader_say(loader, &loader->report->filled, zinf_loader_place(loader, path), own,
+                        "\"cpu\", as %s says", path);
+        set_string(loader, own, "cpu");
+        return;
+    }
+    zinf_loader_say(loader, &loader->report->warnings, zinf_loader_place(loader, path), path,
+                    "true, but %s is \"%s\", which counts", own, mode);
+}
+
+static void check_activations(struct zinf_loader *loader)
+{
+    const char *mode = string_at(loader, "zinf.memory.activations");
+    if (mode && !strcmp(mode, "nvme") &&
+        !given(loader, "zero_optimization.offload_optimizer.nvme_path") &&
+        !given(loader, "zero_optimization.offload_param.nvme_path"))
+        complain(loader, "zinf.memory.activations",
+                 "\"nvme\" needs a folder on a local drive; right is "
+                 "zero_optimization.offload_optimizer.nvme_path (its device may stay \"none\") or "
+                 "zero_optimization.offload_param.nvme_path");
+}
+
 static void check_length(struct zinf_loader *loader)
 {
     if (given(loader, "zinf.train.steps") && given(loader, "zinf.train.epochs"))
@@ -252,10 +282,12 @@ void zinf_config_complete(struct zinf_loader *loader)
     for (size_t i = 0; i < count; i++)
         fill_key(loader, &keys[i]);
     fill_dependent(loader);
+    fill_activations(loader);
     check_precision(loader);
     check_optimizer(loader);
     check_scheduler(loader);
     check_offload(loader);
+    check_activations(loader);
     check_length(loader);
     check_endings(loader, "zinf.data.train");
     check_endings(loader, "zinf.data.eval");

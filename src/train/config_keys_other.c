@@ -11,9 +11,9 @@
 
 // clang-format off
 const struct zinf_key zinf_keys_other[] = {
-    KEY("activation_checkpointing", OBJECT, NULL, "", "", NO_EFFECT, ACTIVATIONS),
+    KEY("activation_checkpointing", OBJECT, NULL, "", "", WORKS, ""),
     KEY("activation_checkpointing.partition_activations", BOOL, "false", "", "", NO_EFFECT, ACTIVATIONS),
-    KEY("activation_checkpointing.cpu_checkpointing", BOOL, "false", "", "", NO_EFFECT, ACTIVATIONS),
+    KEY("activation_checkpointing.cpu_checkpointing", BOOL, "false", "", "", WORKS, "true: zinf.memory.activations is cpu unless it is given"),
     KEY("activation_checkpointing.contiguous_memory_optimization", BOOL, "false", "", "", NO_EFFECT, ACTIVATIONS),
     KEY("activation_checkpointing.number_checkpoints", INTEGER, "null", "[1,)", "", NO_EFFECT, ACTIVATIONS),
     KEY("activation_checkpointing.synchronize_checkpoint_boundary", BOOL, "false", "", "", NO_EFFECT, ""),

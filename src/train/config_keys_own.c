@@ -45,7 +45,7 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("memory.host", SIZE, "\"auto\"", "", "bytes", WORKS, "what a rank may use"),
     KEY("memory.nvme", SIZE, "\"auto\"", "", "bytes", NOT_YET, "counts with offload to nvme"),
     KEY("memory.cache", SIZE, "\"0\"", "", "bytes", WORKS, "host memory that keeps records of an optimizer on nvme; auto = all that host leaves"),
-    KEY("memory.activations", CHOICE, "\"auto\"", "auto|keep|recompute|cpu!|nvme!", "", WORKS, "auto keeps what fits, recomputes the rest"),
+    KEY("memory.activations", CHOICE, "\"auto\"", "auto|keep|recompute|cpu|nvme", "", WORKS, "auto keeps what fits, recomputes the rest; cpu, nvme: recompute from inputs that stand there (nvme in offload_optimizer.nvme_path, else offload_param's)"),
 
     KEY("schedule", CHOICE, "\"auto\"", "auto|plain|vertical!", "", WORKS, "vertical = all micro-batches through a block before the next"),
     KEY("bind", CHOICE, "\"auto\"", "auto|none|core|numa", "", WORKS, "auto: ranks nobody has bound get cores of one NUMA node, if all threads fit"),

@@ -40,32 +40,35 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
     int status = open_planned(&run, config, &comm, ranks, error);
     if (status)
         return status;
-    size_t budget = device_budget > SIZE_MAX - host_budget ? SIZE_MAX : device_budget + host_budget;
-    int kept = zinf_run_choose_kept_layers(&run, true, budget);
-    /* Separate memories: fewer kept layers until the device's part fits too. */
-    while (host_budget && kept > 0 && run.device.used_bytes > device_budget)
-        kept = zinf_run_choose_kept_layers(&run, true,
-                                           run.device.used_bytes + run.host.used_bytes - 1);
-    bool fits = kept >= 0 && (!host_budget || (run.device.used_bytes <= device_budget &&
-                                               run.host.used_bytes <= host_budget));
-    *estimate = (struct zinf_estimate){.bytes = run.zero.bytes,
-                                       .activation_bytes = run.step.activation_bytes,
-                                       .device_bytes = run.device.used_bytes,
-                                       .host_bytes = run.host.used_bytes,
-                                       .kept_layers = run.step.options.kept_layers,
-                                       .layers = (int)run.model->layers,
-                                       .parameters = run.model->total_count,
-                                       .comm_bytes = run.plan.comm_bytes,
-                                       .operations = run.plan.count[ZINF_LANE_COMPUTE] +
-                                                     run.plan.count[ZINF_LANE_COMM],
-                                       .windows = run.plan.window_count,
-                                       .records = run.zero.record_count,
-                                       .checkpoint_bytes = checkpoint_bytes(&run),
-                                       .checksum = run.plan.checksum};
+    struct zinf_memory_limits limits = {device_budget, host_budget, SIZE_MAX};
+    if (!host_budget)
+        limits = (struct zinf_memory_limits){SIZE_MAX, SIZE_MAX, device_budget};
+    bool fits = zinf_run_choose_kept_layers(&run, true, &limits) >= 0;
+    *estimate = (struct zinf_estimate){
+        .bytes = run.zero.bytes,
+        .activation_bytes = run.step.activation_bytes,
+        .inputs = run.step.activations.bytes,
+        .nvme_bytes = run.zero.bytes.nvme + run.step.activations.bytes.nvme,
+        .input_windows = run.step.activations.window_count,
+        .device_bytes = run.device.used_bytes,
+        .host_bytes = run.host.used_bytes,
+        .kept_layers = run.step.options.kept_layers,
+        .layers = (int)run.model->layers,
+        .parameters = run.model->total_count,
+        .comm_bytes = run.plan.comm_bytes,
+        .operations = run.plan.count[ZINF_LANE_COMPUTE] + run.plan.count[ZINF_LANE_COMM],
+        .windows = run.plan.window_count,
+        .records = run.zero.record_count,
+        .checkpoint_bytes = checkpoint_bytes(&run),
+        .checksum = run.plan.checksum};
     zinf_zero_nvme_traffic(&run.zero, &run.plan, &estimate->nvme_read_bytes,
                            &estimate->nvme_write_bytes);
     estimate->cached_fraction = zinf_zero_cached_fraction(&run.zero);
     estimate->resident_count = zinf_zero_resident_runs(&run.zero, &estimate->resident);
+    estimate->inputs_nvme_bytes =
+        zinf_activations_traffic(&run.step.activations, run.step.options.micro_count);
+    estimate->nvme_read_bytes += estimate->inputs_nvme_bytes;
+    estimate->nvme_write_bytes += estimate->inputs_nvme_bytes;
     zinf_run_close(&run);
     return fits ? ZINF_OK : ZINF_E_DOES_NOT_FIT;
 }

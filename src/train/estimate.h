@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "train/config.h"
+#include "zero/activations.h"
 #include "zero/zero.h"
 
 #ifdef __cplusplus
@@ -19,7 +20,11 @@ extern "C" {
 /** Of one rank. */
 struct zinf_estimate {
     struct zinf_zero_bytes bytes;
-    size_t activation_bytes, device_bytes, host_bytes;
+    size_t activation_bytes;                    /* on the device */
+    struct zinf_activations_bytes inputs;       /* of layers, by tier; `device` is part of activation_bytes */
+    int input_windows;                          /* in which they pass when they are on NVMe */
+    int64_t inputs_nvme_bytes;                  /* that they read, and write, in one step */
+    size_t device_bytes, host_bytes, nvme_bytes; /* in all */
     int kept_layers, layers;
     int64_t parameters;                         /* of the model */
     int64_t comm_bytes;                         /* sent in one step */

@@ -54,6 +54,26 @@ static struct zinf_offload offload_of(const struct zinf_run *run)
         .io_block_bytes = (size_t)offload->block_bytes};
 }
 
+/* Where the inputs of blocks stand. The folder is the optimizer's, else the parameters'; so is the
+ * number of buffers. */
+static struct zinf_activations_options activations_of(const struct zinf_run *run)
+{
+    const struct zinf_config_offload *offload = &run->config->offload;
+    enum zinf_config_activations mode = run->config->memory.activations;
+    bool optimizers = offload->optimizer_paths.count > 0;
+    return (struct zinf_activations_options){
+        .tier = mode == ZINF_ACTIVATIONS_NVME  ? ZINF_TIER_NVME
+                : mode == ZINF_ACTIVATIONS_CPU ? ZINF_TIER_HOST
+                                               : ZINF_TIER_DEVICE,
+        .buffers = optimizers ? offload->optimizer_buffers : offload->parameter_buffers,
+        .folder = folder_of(run->activation_path,
+                            optimizers ? &offload->optimizer_paths : &offload->parameter_paths),
+        .checksums = true,
+        .io = {.queue_depth = offload->queue_depth,
+               .block_bytes = (size_t)offload->block_bytes,
+               .threads = offload->io_threads}};
+}
+
 /* One pass over everything that takes memory: the first time on a counting pool, the second on the
  * mapped one. */
 static void lay_out(struct zinf_run *run, bool training, int kept_layers)
@@ -82,50 +102,82 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
         .sequence = config->data.sequence_length,
         .evaluation_batch = config->data.eval.count ? config->train.eval_micro_batch : 0,
         .micro_count = (int)config->batch.accumulation,
+        .activations = activations_of(run),
         .kept_layers = kept_layers,
         .plan = &run->plan,
         .evaluation_plan = &run->evaluation_plan,
         .dropout_key = zinf_rng_key((uint64_t)config->train.seed, "dropout"),
         .activities = &run->activities};
     zinf_zero_layout(&run->zero, &options, plan, &run->device, &run->host);
-    zinf_step_layout(&run->step, &step, &run->device);
+    zinf_step_layout(&run->step, &step, &run->device, &run->host);
 }
 
-/* Of device and host together: on a CPU rank both are the same RAM. */
-static size_t bytes_needed(struct zinf_run *run, bool training, int kept_layers)
+static void count_memory(struct zinf_run *run, bool training, int kept_layers)
 {
     run->device = run->host = (struct zinf_pool){0};
     lay_out(run, training, kept_layers);
-    return run->device.used_bytes + run->host.used_bytes;
 }
 
-int zinf_run_choose_kept_layers(struct zinf_run *run, bool training, size_t budget)
+static bool fits(const struct zinf_run *run, const struct zinf_memory_limits *limits)
+{
+    return run->device.used_bytes <= limits->device && run->host.used_bytes <= limits->host &&
+           run->device.used_bytes + run->host.used_bytes <= limits->both;
+}
+
+/* Bytes that the host pool may still grow by. */
+static size_t host_left(const struct zinf_run *run, const struct zinf_memory_limits *limits)
+{
+    size_t host = limits->host - run->host.used_bytes;
+    size_t both = limits->both - run->device.used_bytes - run->host.used_bytes;
+    return host < both ? host : both;
+}
+
+int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
+                                const struct zinf_memory_limits *limits)
 {
     enum zinf_config_activations mode = run->config->memory.activations;
-    int layers = (int)run->model->layers, kept = training ? layers : 0;
+    bool may_keep = mode == ZINF_ACTIVATIONS_AUTO || mode == ZINF_ACTIVATIONS_KEEP;
+    int kept = training && may_keep ? (int)run->model->layers : 0;
     int64_t cache = run->config->memory.cache_bytes;
     run->cache_bytes = cache > 0 ? (size_t)cache : 0;
-    if (mode == ZINF_ACTIVATIONS_RECOMPUTE)
-        kept = 0;
-    while (mode == ZINF_ACTIVATIONS_AUTO && kept > 0 && bytes_needed(run, training, kept) > budget)
-        kept--;
-    size_t needed = bytes_needed(run, training, kept);
-    if (needed > budget)
+    count_memory(run, training, kept);
+    while (mode == ZINF_ACTIVATIONS_AUTO && kept > 0 && !fits(run, limits))
+        count_memory(run, training, --kept);
+    if (!fits(run, limits))
         return -1;
     /* What is resident makes rings smaller, never larger; the two pages are what alignment may add.
      */
-    if (cache < 0 && budget - needed > 8192) {
-        run->cache_bytes = budget - needed - 8192;
-        bytes_needed(run, training, kept);
+    size_t left = host_left(run, limits);
+    if (cache < 0 && left > 8192) {
+        run->cache_bytes = left - 8192;
+        count_memory(run, training, kept);
     }
     return kept;
 }
 
-static int does_not_fit(struct zinf_run *run, size_t needed, size_t budget, const char *source)
+/* Which limit, with both figures. */
+static char *limit_text(const struct zinf_run *run, const struct zinf_memory_limits *limits,
+                        const char *source)
+{
+    const double mib = 1024.0 * 1024.0;
+    double device = (double)run->device.used_bytes / mib, host = (double)run->host.used_bytes / mib;
+    if (run->device.used_bytes > limits->device)
+        return zinf_format("%.0f MiB on the device, zinf.memory.device allows %.0f MiB", device,
+                           (double)limits->device / mib);
+    if (run->host.used_bytes > limits->host)
+        return zinf_format("%.0f MiB in host memory, zinf.memory.host allows %.0f MiB", host,
+                           (double)limits->host / mib);
+    return zinf_format("%.0f MiB, its budget is %.0f MiB (%s)", device + host,
+                       (double)limits->both / mib, source);
+}
+
+static int does_not_fit(const struct zinf_run *run, const struct zinf_memory_limits *limits,
+                        const char *source)
 {
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
     const double mib = 1024.0 * 1024.0;
-    zinf_error_log("this does not fit: a rank needs %.0f MiB, its budget is %.0f MiB (%s)\n"
+    char *needs = limit_text(run, limits, source);
+    zinf_error_log("this does not fit: a rank needs %s\n"
                    "  weights        %8.0f MiB\n"
                    "  gradients      %8.0f MiB\n"
                    "  optimizer      %8.0f MiB\n"
@@ -133,14 +185,17 @@ static int does_not_fit(struct zinf_run *run, size_t needed, size_t budget, cons
                    "  communication  %8.0f MiB\n"
                    "  rings          %8.0f MiB\n"
                    "  cache          %8.0f MiB\n"
-                   "  activations    %8.0f MiB\n"
+                   "  activations    %8.0f MiB on the device, %.0f MiB of blocks' inputs in host "
+                   "memory\n"
                    "use more ranks or a higher ZeRO stage, a smaller micro-batch or sequence "
-                   "length, offload to nvme, or zinf.memory.activations=recompute",
-                   (double)needed / mib, (double)budget / mib, source, (double)bytes->weights / mib,
-                   (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
-                   (double)bytes->windows / mib, (double)bytes->communication / mib,
-                   (double)bytes->rings / mib, (double)bytes->cache / mib,
-                   (double)run->step.activation_bytes / mib);
+                   "length, offload to nvme with a lower buffer_count or sub_group_size, or "
+                   "zinf.memory.activations=recompute, cpu or nvme",
+                   needs, (double)bytes->weights / mib, (double)bytes->gradients / mib,
+                   (double)bytes->optimizer / mib, (double)bytes->windows / mib,
+                   (double)bytes->communication / mib, (double)bytes->rings / mib,
+                   (double)bytes->cache / mib, (double)run->step.activation_bytes / mib,
+                   (double)run->step.activations.bytes.host / mib);
+    free(needs);
     return ZINF_E_DOES_NOT_FIT;
 }
 
@@ -160,6 +215,27 @@ static size_t memory_budget(const struct zinf_machine *machine, int local_ranks,
         *source = "0.9 x RLIMIT_AS";
     }
     return (size_t)(0.9 * available);
+}
+
+/* What the file gives counts as it stands; what it leaves open shares the RAM that is there. */
+static struct zinf_memory_limits limits_of(const struct zinf_run *run, const char **source)
+{
+    const struct zinf_config_memory *memory = &run->config->memory;
+    struct zinf_machine machine;
+    zinf_machine_read(&machine, "");
+    size_t budget = memory_budget(&machine, run->comm->local_size, source);
+    struct zinf_memory_limits limits = {SIZE_MAX, SIZE_MAX, budget};
+    if (memory->device_bytes >= 0)
+        limits.device = (size_t)memory->device_bytes;
+    if (memory->host_bytes >= 0)
+        limits.host = (size_t)memory->host_bytes;
+    if (memory->device_bytes >= 0 && memory->host_bytes >= 0)
+        limits.both = SIZE_MAX;
+    else if (memory->device_bytes >= 0 && limits.device > budget)
+        limits.both = limits.device;
+    else if (memory->host_bytes >= 0 && limits.host > budget)
+        limits.both = limits.host;
+    return limits;
 }
 
 /* Pages that I/O fills must stay where they are. Without the right to lock them the run is slower,
@@ -193,32 +269,17 @@ static size_t least_of_all(struct zinf_comm *comm, size_t mine)
 
 int zinf_run_take_memory(struct zinf_run *run, bool training)
 {
-    const struct zinf_config *config = run->config;
-    struct zinf_machine machine;
-    zinf_machine_read(&machine, "");
-    const char *source = "zinf.memory.device";
-    size_t budget = (size_t)config->memory.device_bytes;
-    if (config->memory.device_bytes < 0)
-        budget = memory_budget(&machine, run->comm->local_size, &source);
-    int kept = zinf_run_choose_kept_layers(run, training, budget);
-    int status = ZINF_OK;
-    if (kept >= 0 && config->memory.host_bytes >= 0 &&
-        run->host.used_bytes > (size_t)config->memory.host_bytes) {
-        zinf_error_log("this does not fit: rings and states in host memory need %.0f MiB a rank, "
-                       "zinf.memory.host allows %.0f MiB; lower buffer_count or sub_group_size",
-                       (double)run->host.used_bytes / (1024.0 * 1024.0),
-                       (double)config->memory.host_bytes / (1024.0 * 1024.0));
-        status = ZINF_E_DOES_NOT_FIT;
-    }
-    if (kept < 0)
-        status = does_not_fit(run, run->device.used_bytes + run->host.used_bytes, budget, source);
+    const char *source;
+    struct zinf_memory_limits limits = limits_of(run, &source);
+    int kept = zinf_run_choose_kept_layers(run, training, &limits);
+    int status = kept < 0 ? does_not_fit(run, &limits, source) : ZINF_OK;
     status = zinf_comm_agree(run->comm, status);
     /* The smallest number of kept layers of all ranks is everyone's: results do not depend on it,
      * times would. */
     int least = zinf_comm_agree(run->comm, kept);
     run->cache_bytes = least_of_all(run->comm, run->cache_bytes);
     if (!status) {
-        bytes_needed(run, training, least);
+        count_memory(run, training, least);
         status = zinf_comm_agree(run->comm, zinf_pool_open_shared(&run->device, run->comm));
         if (!status && run->host.used_bytes)
             status = zinf_comm_agree(run->comm, zinf_pool_open(&run->host));

@@ -407,10 +407,11 @@ int zinf_run_write_results(struct zinf_run *run, int status)
     struct zinf_error error = {0};
     if (!run->folder)
         return ZINF_OK;
-    if (run->zero.update_aio.engine) {
-        run->results.io_engine = run->zero.update_aio.engine->name;
+    const struct zinf_aio *io = zinf_run_io(run);
+    if (io) {
+        run->results.io_engine = io->engine->name;
         run->results.io_direct = zinf_run_io_is_direct(run);
-        run->results.io_registered = run->zero.update_aio.registered;
+        run->results.io_registered = io->registered;
     }
     char *text = zinf_results_print(&run->results, status), *line = zinf_format("%s\n", text);
     int written = zinf_run_folder_replace(run->folder, "results.json", line, &error);

@@ -220,18 +220,29 @@ static int set_threads(struct zinf_run *run)
     return ZINF_OK;
 }
 
-/* Each rank's folder for swap files. Collective. */
+/* This rank's of a list that the ranks of a node share out. Collective. */
+static const char *choose_folder(struct zinf_run *run, const struct zinf_config_list *list)
+{
+    return list->items[zinf_rankmap_share_paths(&run->rankmap, run->comm,
+                                                (const char *const *)list->items, list->count)];
+}
+
+/* Each rank's folder for swap files. Collective. The inputs of blocks move while layers compute:
+ * the optimizer's drive is idle then, the parameters' may be read. */
 static void choose_folders(struct zinf_run *run)
 {
     const struct zinf_config_offload *offload = &run->config->offload;
-    const struct zinf_config_list *const lists[2] = {&offload->optimizer_paths,
-                                                     &offload->parameter_paths};
-    const enum zinf_config_device devices[2] = {offload->optimizer, offload->parameters};
-    const char **const chosen[2] = {&run->optimizer_path, &run->parameter_path};
-    for (int i = 0; i < 2; i++)
-        if (devices[i] == ZINF_CONFIG_DEVICE_NVME)
-            *chosen[i] = lists[i]->items[zinf_rankmap_share_paths(
-                &run->rankmap, run->comm, (const char *const *)lists[i]->items, lists[i]->count)];
+    if (offload->optimizer == ZINF_CONFIG_DEVICE_NVME)
+        run->optimizer_path = choose_folder(run, &offload->optimizer_paths);
+    if (offload->parameters == ZINF_CONFIG_DEVICE_NVME)
+        run->parameter_path = choose_folder(run, &offload->parameter_paths);
+    if (run->config->memory.activations != ZINF_ACTIVATIONS_NVME)
+        return;
+    bool optimizers = offload->optimizer_paths.count > 0;
+    run->activation_path = optimizers ? run->optimizer_path : run->parameter_path;
+    if (!run->activation_path)
+        run->activation_path =
+            choose_folder(run, optimizers ? &offload->optimizer_paths : &offload->parameter_paths);
 }
 
 static int open_common(struct zinf_run *run, bool training)
@@ -260,6 +271,8 @@ static int open_common(struct zinf_run *run, bool training)
         status = zinf_run_take_memory(run, training);
     if (!status)
         status = agree_on(run->comm, zinf_zero_start(&run->zero, &run->host, &error), &error);
+    if (!status)
+        status = agree_on(run->comm, zinf_step_open(&run->step, &error), &error);
     if (rows < config->train.eval_micro_batch)
         rows = config->train.eval_micro_batch;
     run->inputs = zinf_alloc((size_t)(rows * config->data.sequence_length) * sizeof(int32_t));

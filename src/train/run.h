@@ -34,7 +34,7 @@ struct zinf_run {
     struct zinf_comm *comm;
     int threads;
     struct zinf_rankmap rankmap; /* which rank runs where */
-    const char *optimizer_path, *parameter_path; /* of nvme_path this rank's; NULL: none */
+    const char *optimizer_path, *parameter_path, *activation_path; /* of nvme_path this rank's; NULL: none */
     struct zinf_model *model;
     struct zinf_batches *train, *eval; /* NULL: not needed by this command */
     struct zinf_plan plan, evaluation_plan;
@@ -80,11 +80,18 @@ int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens);
 
 /** The plans of a training step (unless `training` is false) and of an evaluation batch. Local. */
 void zinf_run_build_plans(struct zinf_run *run, bool training);
+/** What a rank may use, bytes; SIZE_MAX = not limited. */
+struct zinf_memory_limits {
+    size_t device, host;
+    size_t both; /* of one RAM that holds both */
+};
 /**
- * Count all memory on empty pools: the last layers whose activations fit into `budget` with everything else keep them, the others compute them
- * again. Local. @return how many, or -1: it does not fit even without
+ * Count all memory on empty pools: the last layers whose activations fit with everything else keep them, the others compute them again.
+ * Only as zinf.memory.activations says: "auto" never moves inputs to another tier. Local.
+ * @return how many, or -1: it does not fit even without
  */
-int zinf_run_choose_kept_layers(struct zinf_run *run, bool training, size_t budget);
+int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
+                                const struct zinf_memory_limits *limits);
 /** Work out, check and take all memory. Collective. @return 0 or ZINF_E_DOES_NOT_FIT with a table */
 int zinf_run_take_memory(struct zinf_run *run, bool training);
 /** Steps of an epoch at this batch size; an incomplete last batch is dropped. */
@@ -103,6 +110,8 @@ int zinf_run_save(struct zinf_run *run, double score);
 int zinf_run_load_weights(struct zinf_run *run, const char *checkpoint);
 /** Replace results.json on rank 0. Local. @return 0 or what went wrong, logged */
 int zinf_run_write_results(struct zinf_run *run, int status);
+/** An engine of the NVMe tier, or NULL when nothing is there: all are of one kind. */
+const struct zinf_aio *zinf_run_io(const struct zinf_run *run);
 /** Do all files of the NVMe tier bypass the page cache? */
 bool zinf_run_io_is_direct(const struct zinf_run *run);
 /** Start banner, on rank 0. */

@@ -18,6 +18,7 @@ struct walk {
     const struct zinf_plan *plan;
     struct zinf_step_result *result;
     double loss_sum, counted, comm_wait_s;
+    double inputs_wait_s;            /* for the drive, by inputs of layers, before the step */
     int64_t read_bytes, write_bytes; /* of NVMe, before the step */
     int64_t index;                   /* of the operation being carried out */
     struct zinf_update update;
@@ -34,38 +35,45 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+static void lay_out_inputs(struct zinf_step *step, struct zinf_pool *device, struct zinf_pool *host)
+{
+    const struct zinf_step_options *o = &step->options;
+    struct zinf_activations_options inputs = o->activations;
+    inputs.layers = (int)o->zero->options.model->layers;
+    inputs.input_bytes = hidden_bytes(o, o->batch * o->sequence);
+    inputs.window_bytes = hidden_bytes(o, larger(o->batch, o->evaluation_batch) * o->sequence);
+    zinf_activations_layout(&step->activations, &inputs, device, host);
+}
+
 void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *options,
-                      struct zinf_pool *pool)
+                      struct zinf_pool *device, struct zinf_pool *host)
 {
     const struct zinf_model *model = options->zero->options.model;
     enum zinf_dtype dtype = options->zero->options.dtype;
     int64_t batch = larger(options->batch, options->evaluation_batch);
     int64_t rows = batch * options->sequence;
-    size_t row = hidden_bytes(options, rows), before = pool->used_bytes;
+    size_t row = hidden_bytes(options, rows), before = device->used_bytes;
     size_t saved = zinf_layer_saved_bytes(model, dtype, batch, options->sequence);
     size_t angles = (size_t)(options->sequence * model->head_size / 2) * sizeof(float);
     void *shared = NULL;
     step->options = *options;
-    if (!step->x) {
-        step->x = zinf_alloc((size_t)(model->layers + 1) * sizeof *step->x);
+    if (!step->saved)
         step->saved = zinf_alloc((size_t)model->layers * sizeof *step->saved);
-    }
-    for (int64_t i = 0; i <= model->layers; i++)
-        step->x[i] = zinf_pool_take(pool, row);
+    lay_out_inputs(step, device, host);
     if (options->kept_layers < model->layers)
-        shared = zinf_pool_take(pool, saved);
+        shared = zinf_pool_take(device, saved);
     for (int64_t i = 0; i < model->layers; i++)
         step->saved[i] =
-            i < model->layers - options->kept_layers ? shared : zinf_pool_take(pool, saved);
-    step->normalized = zinf_pool_take(pool, row);
-    step->statistics = zinf_pool_take(pool, (size_t)rows * 2 * sizeof(float));
-    step->loss.maximum = zinf_pool_take(pool, (size_t)rows * sizeof(float));
-    step->loss.sum = zinf_pool_take(pool, (size_t)rows * sizeof(float));
-    step->loss.target_logit = zinf_pool_take(pool, (size_t)rows * sizeof(float));
-    step->dy = zinf_pool_take(pool, (size_t)(rows * model->hidden) * sizeof(float));
-    step->dx = zinf_pool_take(pool, row);
-    step->cosine = model->rotary ? zinf_pool_take(pool, angles) : NULL;
-    step->sine = model->rotary ? zinf_pool_take(pool, angles) : NULL;
+            i < model->layers - options->kept_layers ? shared : zinf_pool_take(device, saved);
+    step->normalized = zinf_pool_take(device, row);
+    step->statistics = zinf_pool_take(device, (size_t)rows * 2 * sizeof(float));
+    step->loss.maximum = zinf_pool_take(device, (size_t)rows * sizeof(float));
+    step->loss.sum = zinf_pool_take(device, (size_t)rows * sizeof(float));
+    step->loss.target_logit = zinf_pool_take(device, (size_t)rows * sizeof(float));
+    step->dy = zinf_pool_take(device, (size_t)(rows * model->hidden) * sizeof(float));
+    step->dx = zinf_pool_take(device, row);
+    step->cosine = model->rotary ? zinf_pool_take(device, angles) : NULL;
+    step->sine = model->rotary ? zinf_pool_take(device, angles) : NULL;
     step->pass =
         (struct zinf_pass){.model = model,
                            .ops = options->zero->options.ops,
@@ -75,15 +83,20 @@ void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *op
                            .sine = step->sine,
                            .dropout_key = options->dropout_key,
                            .scratch = zinf_pool_take(
-                               pool, zinf_scratch_bytes(model, dtype, batch, options->sequence))};
-    step->activation_bytes = pool->used_bytes - before;
-    if (pool->base && model->rotary)
+                               device, zinf_scratch_bytes(model, dtype, batch, options->sequence))};
+    step->activation_bytes = device->used_bytes - before;
+    if (device->base && model->rotary)
         zinf_rope_table(model, options->sequence, step->cosine, step->sine);
+}
+
+int zinf_step_open(struct zinf_step *step, struct zinf_error *error)
+{
+    return zinf_activations_open(&step->activations, error);
 }
 
 void zinf_step_release(struct zinf_step *step)
 {
-    free(step->x);
+    zinf_activations_close(&step->activations);
     free(step->saved);
     memset(step, 0, sizeof *step);
 }
@@ -101,6 +114,7 @@ static void begin_micro_batch(struct walk *walk, int micro)
     struct zinf_step *step = walk->step;
     const struct zinf_step_options *o = &step->options;
     int64_t tokens = o->batch * o->sequence;
+    zinf_activations_begin(&step->activations, walk->input ? micro : -1);
     if (!walk->input)
         return;
     step->pass.inputs = walk->input->inputs + micro * tokens;
@@ -114,9 +128,12 @@ static void embedding_forward(struct walk *walk, const struct zinf_plan_operatio
     struct zinf_step *step = walk->step;
     if (operation->block == 0)
         begin_micro_batch(walk, operation->micro);
-    zinf_embedding_forward(&step->pass, block_of(walk, operation), weights, step->x[0]);
-    if (operation->last)
-        zinf_embedding_dropout(&step->pass, step->x[0]);
+    void *x = zinf_activations_make(&step->activations, 0);
+    zinf_embedding_forward(&step->pass, block_of(walk, operation), weights, x);
+    if (!operation->last)
+        return;
+    zinf_embedding_dropout(&step->pass, x);
+    zinf_activations_made(&step->activations, 0);
 }
 
 static void layer_forward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -124,8 +141,15 @@ static void layer_forward(struct walk *walk, const struct zinf_plan_operation *o
 {
     struct zinf_step *step = walk->step;
     int layer = block_of(walk, operation)->layer;
-    zinf_layer_forward(&step->pass, layer, weights, step->x[layer], step->x[layer + 1],
-                       step->saved[layer]);
+    const void *x = zinf_activations_input(&step->activations, layer);
+    void *y = zinf_activations_make(&step->activations, layer + 1);
+    zinf_layer_forward(&step->pass, layer, weights, x, y, step->saved[layer]);
+    zinf_activations_made(&step->activations, layer + 1);
+}
+
+static const void *final_input(struct zinf_step *step)
+{
+    return zinf_activations_input(&step->activations, (int)step->pass.model->layers);
 }
 
 static void norm_forward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -133,8 +157,8 @@ static void norm_forward(struct walk *walk, const struct zinf_plan_operation *op
 {
     struct zinf_step *step = walk->step;
     (void)operation;
-    zinf_final_norm_forward(&step->pass, weights, step->x[step->pass.model->layers],
-                            step->normalized, step->statistics);
+    zinf_final_norm_forward(&step->pass, weights, final_input(step), step->normalized,
+                            step->statistics);
 }
 
 static void head_forward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -182,8 +206,8 @@ static void norm_backward(struct walk *walk, const struct zinf_plan_operation *o
     (void)operation;
     /* `normalized` is not needed any more: it takes the rounded gradient. */
     zinf_head_backward_end(&step->pass, step->dy, step->normalized);
-    zinf_final_norm_backward(&step->pass, weights, step->x[step->pass.model->layers],
-                             step->statistics, step->normalized, step->dx, gradient);
+    zinf_final_norm_backward(&step->pass, weights, final_input(step), step->statistics,
+                             step->normalized, step->dx, gradient);
 }
 
 static void layer_backward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -191,11 +215,11 @@ static void layer_backward(struct walk *walk, const struct zinf_plan_operation *
 {
     struct zinf_step *step = walk->step;
     int layer = block_of(walk, operation)->layer;
+    const void *x = zinf_activations_input(&step->activations, layer);
     if (layer < step->pass.model->layers - step->options.kept_layers)
-        zinf_layer_forward(&step->pass, layer, weights, step->x[layer], step->normalized,
-                           step->saved[layer]);
-    zinf_layer_backward(&step->pass, layer, weights, step->x[layer], step->saved[layer], step->dx,
-                        gradient);
+        zinf_layer_forward(&step->pass, layer, weights, x, step->normalized, step->saved[layer]);
+    zinf_layer_backward(&step->pass, layer, weights, x, step->saved[layer], step->dx, gradient);
+    zinf_activations_drop(&step->activations, layer);
 }
 
 static void embedding_backward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -252,17 +276,30 @@ enum {
     REPORT_NVME_WRITE
 };
 
+/* From and to NVMe by all who move bytes there, since the run began. */
+static int64_t bytes_read(const struct zinf_step *step)
+{
+    const struct zinf_zero *zero = step->options.zero;
+    return zero->update_ring.read_bytes + zero->fetch_ring.read_bytes +
+           step->activations.read_bytes;
+}
+
+static int64_t bytes_written(const struct zinf_step *step)
+{
+    return step->options.zero->update_ring.write_bytes + step->activations.write_bytes;
+}
+
 static void set_report(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
     zero->report[REPORT_WAIT_COMM] = walk->comm_wait_s;
     zero->report[REPORT_WAIT_DATA] = walk->input->waited_data_s;
-    zero->report[REPORT_WAIT_NVME] = zero->update_ring.waited_s;
+    zero->report[REPORT_WAIT_NVME] =
+        zero->update_ring.waited_s + walk->step->activations.waited_s - walk->inputs_wait_s;
     zero->report[REPORT_RSS] = (double)zinf_peak_rss_bytes();
     zero->report[REPORT_PINNED] = walk->input->pinned_bytes;
-    zero->report[REPORT_NVME_READ] =
-        (double)(zero->update_ring.read_bytes + zero->fetch_ring.read_bytes - walk->read_bytes);
-    zero->report[REPORT_NVME_WRITE] = (double)(zero->update_ring.write_bytes - walk->write_bytes);
+    zero->report[REPORT_NVME_READ] = (double)(bytes_read(walk->step) - walk->read_bytes);
+    zero->report[REPORT_NVME_WRITE] = (double)(bytes_written(walk->step) - walk->write_bytes);
 }
 
 static void read_report(struct walk *walk)
@@ -298,12 +335,12 @@ static int nonfinite_param(const struct walk *walk, const struct zinf_block *blo
 /* Trace: what a forward operation has just made, NULL when it is not complete yet. */
 static const void *output_of(const struct walk *walk, const struct zinf_plan_operation *operation)
 {
-    const struct zinf_step *step = walk->step;
+    struct zinf_step *step = walk->step;
     switch (operation->kind) {
     case ZINF_PLAN_EMBEDDING_FORWARD:
-        return operation->last ? step->x[0] : NULL;
+        return operation->last ? zinf_activations_input(&step->activations, 0) : NULL;
     case ZINF_PLAN_LAYER_FORWARD:
-        return step->x[block_of(walk, operation)->layer + 1];
+        return zinf_activations_input(&step->activations, block_of(walk, operation)->layer + 1);
     case ZINF_PLAN_NORM_FORWARD:
         return step->normalized;
     default:
@@ -427,8 +464,9 @@ static void walk_plan(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
     struct zinf_activities *activities = walk->step->options.activities;
-    walk->read_bytes = zero->update_ring.read_bytes + zero->fetch_ring.read_bytes;
-    walk->write_bytes = zero->update_ring.write_bytes;
+    walk->read_bytes = bytes_read(walk->step);
+    walk->write_bytes = bytes_written(walk->step);
+    walk->inputs_wait_s = walk->step->activations.waited_s;
     zinf_zero_begin(zero, walk->plan);
     for (walk->index = 0; walk->index < walk->plan->count[ZINF_LANE_COMPUTE]; walk->index++) {
         const struct zinf_plan_operation *operation =

@@ -10,6 +10,7 @@
 #include "memory/pool.h"
 #include "model/transformer.h"
 #include "train/activity.h"
+#include "zero/activations.h"
 #include "zero/zero.h"
 
 #ifdef __cplusplus
@@ -21,6 +22,7 @@ struct zinf_step_options {
     int64_t batch, sequence;           /* micro-batch m and S */
     int64_t evaluation_batch;          /* 0 = no evaluation */
     int micro_count;                   /* accumulation steps k */
+    struct zinf_activations_options activations; /* where the inputs of layers stand; sizes are filled by the step */
     int kept_layers;                   /* the last so many layers keep their activations, the others recompute them */
     const struct zinf_plan *plan, *evaluation_plan;
     struct zinf_rng_key dropout_key;
@@ -30,7 +32,7 @@ struct zinf_step_options {
 struct zinf_step {
     struct zinf_step_options options;
     struct zinf_pass pass;
-    void **x;                /* (layers + 1) inputs of the layers; the last is the final norm's */
+    struct zinf_activations activations; /* inputs of the layers, (T, C) each, and the final norm's */
     void **saved;            /* (layers) what a layer keeps; layers that recompute share one */
     void *normalized;        /* final norm's output; later the scrap output of a recomputation */
     float *statistics;       /* (2, T) of the final norm */
@@ -38,12 +40,14 @@ struct zinf_step {
     float *dy;               /* (T, C) gradient of `normalized` */
     void *dx;                /* (T, C) gradient on its way down */
     float *cosine, *sine;
-    size_t activation_bytes; /* all of the above and scratch */
+    size_t activation_bytes; /* all of the above and scratch, on the device */
 };
 
-/** Take the step's memory from a counting or an open pool, as zinf_zero_layout() does. */
+/** Take the step's memory from counting or open pools, as zinf_zero_layout() does. */
 void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *options,
-                      struct zinf_pool *pool);
+                      struct zinf_pool *device, struct zinf_pool *host);
+/** Make the swap file of the inputs, if they go to NVMe. Local. @return as zinf_swap_open() */
+int zinf_step_open(struct zinf_step *step, struct zinf_error *error);
 void zinf_step_release(struct zinf_step *step);
 
 struct zinf_step_input {
