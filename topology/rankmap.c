@@ -90,7 +90,8 @@ static void group_release(struct group *group)
     free(group->members);
 }
 
-/* How many members go to each NUMA node: evenly, as far as whole ranks fit. @return how many fit */
+/* How many members go to each NUMA node: one after the other to the node with the fewest, as far as
+ * whole ranks fit; among equals the one that holds the hint. @return how many fit */
 static int spread(const struct placing *p, struct group *group)
 {
     int fitted = 0;

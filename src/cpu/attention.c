@@ -165,8 +165,11 @@ struct running {
     float maximum[TILE], sum[TILE];
 };
 
-/** One step of the online softmax for one query: rescale what was summed so far when the maximum
- * grows. */
+/**
+ * One step of the online softmax for one query. With m the largest score so far, l = sum e^(score -
+ * m) and o = sum e^(score - m) value: when a tile has a larger score m', l and o are multiplied by
+ * e^(m - m') before its part is added. o / l is the same as if all scores had been there at once.
+ */
 static void softmax_row(const struct attention *a, const struct work *work, struct running *running,
                         int64_t r, const float *factors)
 {
@@ -182,7 +185,7 @@ static void softmax_row(const struct attention *a, const struct work *work, stru
                         load_whole(ZINF_FP32, work->sum, r * a->padded + i) * kept);
 }
 
-/** output = sum / running sum; log-sum-exp for the backward pass. */
+/** output = o / l; m + ln l for the backward pass, which makes each probability from it alone. */
 static void finish_tile(const struct attention *a, const struct work *work,
                         const struct running *running, int64_t sample, int64_t head, int64_t tile)
 {
@@ -286,7 +289,8 @@ static void compute_delta(const struct attention *a, const struct work *work, in
 
 /**
  * One query and one tile of keys: with p = e^(score - log-sum-exp), f its dropout factor and dp
- * from dout . values: scores become p f, dscores p (dp f - delta).
+ * from dout . values: scores become p f, dscores p (dp f - delta). This is softmax's gradient,
+ * dscore_j = p_j (g_j - sum_k p_k g_k) with g = dp f; the sum over all keys is delta.
  */
 INLINE void probability_gradient(float *scores, float *dscores, const float *factors,
                                  float log_sum_exp, float delta)

@@ -1,6 +1,10 @@
 /*
- * Cross entropy over tiles of the vocabulary: a running maximum and sum of exponentials per row
- * (Milakov and Gimelshein 2018).
+ * Cross entropy over tiles of the vocabulary. A row has logits x(0) .. x(V-1) and a target t; its
+ * loss is ln(sum e^x) - x(t). Tiles come one after the other, so a row keeps the largest logit m
+ * seen so far and s = sum e^(x - m), and s is multiplied by e^(old m - new m) when m grows ("Online
+ * normalizer calculation for softmax", Milakov and Gimelshein 2018, arXiv:1805.02867, algorithm 3).
+ * At the end the loss is m + ln s - x(t), and the gradient of logit i is
+ * scale (e^(x(i) - m) / s - [i = t]). No e^ ever overflows, since x - m <= 0.
  */
 #include "cpu/kernels.h"
 #include "cpu/vmath.h"
@@ -79,6 +83,7 @@ INLINE void backward_row(enum zinf_dtype dtype, const struct loss *loss, int64_t
     }
     int64_t target = op->targets[row] - op->first_column;
     float maximum = op->maximum[row], scale = loss->scale, per_sum = scale / op->sum[row];
+    /* The gradient takes the logits' place: no rank has room for both. */
     bool inside = target >= 0 && target < op->columns;
     vfloat at_target = {0};
     if (inside) /* before the logit is overwritten */

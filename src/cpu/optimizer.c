@@ -25,6 +25,7 @@ struct update {
     bool first_step, nesterov;
 };
 
+/** m, v: first and second moment. decay is in g (l2) or taken off w (shrink); one of them is 0. */
 INLINE vfloat adam(const struct update *op, vfloat w, vfloat g, vfloat *m, vfloat *v)
 {
     g += op->l2 * w;
@@ -42,6 +43,7 @@ INLINE vfloat adagrad(const struct update *op, vfloat w, vfloat g, vfloat *sum)
     return w - op->learning_rate * (g / (vsqrt(*sum) + op->epsilon));
 }
 
+/** The sign of a blend of moment and gradient, each weight moving by the whole learning rate. */
 INLINE vfloat lion(const struct update *op, vfloat w, vfloat g, vfloat *m)
 {
     vfloat c = op->beta1 * *m + op->one_minus_beta1 * g;
@@ -135,6 +137,7 @@ static void set_coefficients(struct update *op, const struct zinf_update *option
         correction1 = 1.0 - pow(options->beta1, (double)options->step);
         correction2 = 1.0 - pow(options->beta2, (double)options->step);
     }
+    /* 1 - beta before rounding: 1 - (float)0.999 is 1.3e-5 relative off, and v is made of it */
     op->beta1 = (float)options->beta1;
     op->one_minus_beta1 = (float)(1.0 - options->beta1);
     op->beta2 = (float)options->beta2;

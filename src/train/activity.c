@@ -23,6 +23,8 @@ void zinf_activities_init(struct zinf_activities *activities)
     activities->began_s = activities->since_s = zinf_clock_s();
 }
 
+/* Seconds since the last change go to the innermost activity that runs: each second counts once, so
+ * that the rows and "rest" add up to the wall time. */
 static void charge(struct zinf_activities *activities)
 {
     const double now_s = zinf_clock_s();
@@ -32,6 +34,8 @@ static void charge(struct zinf_activities *activities)
     activities->since_s = now_s;
 }
 
+/* A gather inside an evaluation is evaluation, not "gather wait": the rows of a step should not
+ * depend on how often one evaluates. */
 static bool keeps_all(enum zinf_activity activity)
 {
     return activity == ZINF_ACTIVITY_EVALUATION || activity == ZINF_ACTIVITY_CHECKPOINT ||

@@ -33,6 +33,8 @@ int64_t zinf_curve_window(int64_t count)
     return count / 50 | 1;
 }
 
+/* Near the ends the window shrinks on both sides alike: a mean over more points of one side would
+ * bend a rising curve down. */
 struct zinf_curve zinf_curve_smooth(const struct zinf_curve *curve, int64_t window)
 {
     struct zinf_curve smooth = {0};

@@ -34,6 +34,8 @@ bool zinf_loss_scale_is_last(const struct zinf_loss_scale *scale)
            scale->scale == scale->options.min_loss_scale;
 }
 
+/* Only so many overflows in a row halve the scale: one bad batch should not. Once it has been
+ * halved, hysteresis stays 1 until a window has passed, so that further ones halve it at once. */
 static void after_overflow(struct zinf_loss_scale *scale)
 {
     if (lowers(scale))
@@ -43,6 +45,8 @@ static void after_overflow(struct zinf_loss_scale *scale)
     scale->last_overflow = scale->iteration;
 }
 
+/* Doubled after every window of steps without overflow: last_overflow starts at -1, so the first
+ * time after window + 1 steps. */
 static void after_good_step(struct zinf_loss_scale *scale)
 {
     const struct zinf_loss_scale_options *o = &scale->options;

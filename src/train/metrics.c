@@ -25,6 +25,8 @@ const char *zinf_metric_name(enum zinf_metric metric)
     return names[metric];
 }
 
+/* The fewest digits that read back to the same double: a line is compared bit by bit, and read by
+ * people. */
 void zinf_number_print(double value, char text[ZINF_NUMBER_BYTES])
 {
     if (!isfinite(value)) {

@@ -117,7 +117,8 @@ void zinf_schedule_advance(struct zinf_schedule *schedule)
     schedule->iteration++;
 }
 
-/* Rising part of the three warm-up schedules, 0 <= i < W. */
+/* Rising part of the three warm-up schedules, 0 <= i < W: i / W, or ln(i + 1) / ln W. 0 at i = 0,
+ * so that the second step has the first one's lr again. */
 static double warmup_gamma(const struct zinf_schedule_options *o, int64_t i)
 {
     if (o->warmup_linear)
@@ -125,6 +126,7 @@ static double warmup_gamma(const struct zinf_schedule_options *o, int64_t i)
     return product(1.0 / log((double)o->warmup_num_steps), log((double)(i + 1)));
 }
 
+/* Behind the warm-up: 1, or (T - i) / (T - W), a line that ends at warmup_min_lr and not at 0. */
 static double decay_gamma(const struct zinf_schedule_options *o, int64_t i)
 {
     if (o->type == ZINF_SCHEDULE_WARMUP_LR)
@@ -133,6 +135,7 @@ static double decay_gamma(const struct zinf_schedule_options *o, int64_t i)
     return fmax(0.0, (double)(o->total_num_steps - i) / (double)(window > 1 ? window : 1));
 }
 
+/* lr = min + (max - min) gamma */
 static double warmup_lr(const struct zinf_schedule_options *o, int64_t i)
 {
     if (i < 0)
@@ -141,6 +144,8 @@ static double warmup_lr(const struct zinf_schedule_options *o, int64_t i)
     return o->warmup_min_lr + product(o->warmup_max_lr - o->warmup_min_lr, gamma);
 }
 
+/* Of the optimizer's lr. Warm-up: m + (1 - m) gamma; then c + (1 - c)(1 + cos(pi p)) / 2, p the
+ * part of the steps behind the warm-up that is done. */
 static double cosine_ratio(const struct zinf_schedule_options *o, int64_t i)
 {
     if (i < 0)
@@ -207,6 +212,7 @@ static double one_cycle_beta1(const struct zinf_schedule_options *o, int64_t i)
     return o->cycle_max_mom - product(o->cycle_max_mom - o->cycle_min_mom, cycle_scale(o, i));
 }
 
+/* min (1 + rate (i + 1) / size): Smith's test for the largest useful lr (arXiv:1506.01186, 3.3). */
 static double range_test_lr(const struct zinf_schedule_options *o, int64_t i)
 {
     if (i < 0)

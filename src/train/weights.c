@@ -30,6 +30,8 @@ static void round_to(enum zinf_dtype dtype, float *values, int64_t count)
     }
 }
 
+/* Blocks are flat, files and random numbers are by parameter: the pieces of a block say which
+ * elements of which parameters a part of it holds. */
 static int runs_of_part(void *context, int block, struct zinf_range part, float *master,
                         float *const moment[2])
 {

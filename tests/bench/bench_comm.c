@@ -152,7 +152,8 @@ int main(int argc, char **argv)
     if (zinf_comm_mpi_open(&bench.comm, &argc, &argv) ||
         zinf_lanes_new(&bench.lanes, &bench.comm, 60, NULL, NULL))
         return 1;
-    size_t bytes = (size_t)(argc > 1 ? atoi(argv[1]) : 28) << 20, ranks = (size_t)bench.comm.size;
+    size_t bytes = (size_t)((argc > 1 ? atof(argv[1]) : 28) * (1 << 20)),
+           ranks = (size_t)bench.comm.size;
     bench.shard_bytes = bytes / ranks / 64 * 64;
     bench.block = malloc(bytes);
     bench.other = malloc(bytes);
