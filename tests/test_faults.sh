@@ -1,6 +1,6 @@
 #!/bin/sh
-# The n-th I/O call of a run with both offloads and inputs of layers on NVMe and a checkpoint fails, for growing n until a run has fewer calls: never a wrong number, never a
-# hang. What can be recovered changes no bit; the rest ends with the contract's code, a file and an offset. ZINF_LONG=1: every n, else some.
+# The n-th I/O call of a run with both offloads and inputs of layers on NVMe and a checkpoint fails, for growing n until a run has fewer calls:
+# never a wrong number, never a hang. What can be recovered changes no bit; the rest ends with the contract's code, a file and an offset. ZINF_LONG=1: every n, else some.
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 80000
 mkdir "$work/nvme"
@@ -20,6 +20,26 @@ run() {
         --set zinf.model.config.n_layer=6 --set zinf.memory.activations=nvme > "$work/out" 2>&1
 }
 
+
+# Inputs of layers alone on NVMe: what fails is named by layer and micro-batch, on either engine.
+for engine in io_uring threads; do
+    for operation in read write; do
+        named=0 n=$([ $operation = read ] && echo 165 || echo 5) # 168 samples of text are read through the same seam first
+        while [ $named -lt 2 ] && [ $n -lt 300 ]; do
+            rm -rf "$work/inputs"
+            ZINF_IO_ENGINE=$engine ZINF_FAULT="op=$operation,n=$n,err=EIO" timeout 20 "$program" "$work/ds.json" -q --threads 1 \
+                --run-dir "$work/inputs" --set zinf.train.steps=3 --set zinf.model.config.n_layer=7 \
+                --set zinf.memory.activations=nvme --set zero_optimization.offload_param.nvme_path="$work/nvme" \
+                --set zero_optimization.offload_param.buffer_count=2 --set gradient_accumulation_steps=3 > "$work/out" 2>&1
+            code=$?
+            grep -q "$operation of [0-9]* bytes at offset [0-9]* (extent [0-9]*: input of layer [0-4], micro-batch [0-2],.*Input/output error" "$work/out" &&
+                named=$((named + 1)) && n=$((n - 4))
+            case $code in 1 | 4) ;; *) fail "$engine, inputs of layers, $operation n=$n: exit code $code"; tail -n 3 "$work/out" ;; esac
+            n=$((n + 9))
+        done
+        [ $named -eq 2 ] || { fail "$engine, inputs of layers, $operation: $named of 2 errors named"; tail -n 3 "$work/out"; }
+    done
+done
 
 run whole "" || { fail "without a fault: $?"; cat "$work/out"; finish; }
 for engine in io_uring threads; do

@@ -62,12 +62,23 @@ static int read_budget(const struct zinf_context *context, struct budget *budget
 static int estimate(const struct zinf_config *config, const struct budget *budget,
                     struct zinf_estimate *out, struct zinf_error *error)
 {
-    int status = zinf_estimate(out, config, (int)budget->ranks,
-                               (size_t)(budget->device ? budget->device : budget->host),
-                               (size_t)(budget->device ? budget->host : 0), error);
-    if (!status && budget->nvme && out->nvme_bytes > (size_t)budget->nvme)
-        status = ZINF_E_DOES_NOT_FIT;
-    return status;
+    struct zinf_memory_limits limits = {.device = SIZE_MAX, .host = SIZE_MAX, .both = SIZE_MAX};
+    if (budget->device) {
+        limits.device = (size_t)budget->device;
+        limits.device_source = "--gpu-memory";
+        limits.host = (size_t)budget->host;
+        limits.host_source = budget->source;
+    } else {
+        limits.both = (size_t)budget->host;
+        limits.both_source = budget->source;
+    }
+    int status = zinf_estimate(out, config, (int)budget->ranks, &limits, error);
+    if (status || !budget->nvme || out->nvme_bytes <= (size_t)budget->nvme)
+        return status;
+    const double mib = 1024.0 * 1024.0;
+    out->shortage = zinf_format("%.1f MiB on nvme, and its part of --nvme is %.1f MiB",
+                                (double)out->nvme_bytes / mib, (double)budget->nvme / mib);
+    return ZINF_E_DOES_NOT_FIT;
 }
 
 static void print_row(const char *name, size_t bytes, const char *note)
@@ -282,14 +293,11 @@ static int plan(const struct zinf_context *context, const struct budget *budget,
         print_json(budget, &e, !status);
     else
         print_estimate(config, budget, &e);
+    if (status)
+        zinf_error_set(error, status, "this does not fit: a rank needs %s", e.shortage);
     zinf_estimate_release(&e);
     if (!status && zinf_options_has(context->options, "--operations"))
         return zinf_estimate_print_plan(config, (int)budget->ranks, error);
-    if (!status)
-        return ZINF_OK;
-    zinf_error_set(error, status, "this does not fit: a rank may use %.0f MiB%s (%s)",
-                   (double)budget->host / (1024.0 * 1024.0),
-                   budget->device ? " of host memory" : "", budget->source);
     return status;
 }
 

@@ -33,18 +33,17 @@ static size_t checkpoint_bytes(const struct zinf_run *run)
 }
 
 int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *config, int ranks,
-                  size_t device_budget, size_t host_budget, struct zinf_error *error)
+                  const struct zinf_memory_limits *limits, struct zinf_error *error)
 {
     struct zinf_run run;
+    struct zinf_memory_limits narrowed = *limits;
     struct zinf_comm comm;
     memset(estimate, 0, sizeof *estimate);
     int status = open_planned(&run, config, &comm, ranks, error);
     if (status)
         return status;
-    struct zinf_memory_limits limits = {device_budget, host_budget, SIZE_MAX};
-    if (!host_budget)
-        limits = (struct zinf_memory_limits){SIZE_MAX, SIZE_MAX, device_budget};
-    bool fits = zinf_run_choose_kept_layers(&run, true, &limits) >= 0;
+    zinf_run_narrow_limits(&narrowed, config);
+    bool fits = zinf_run_choose_kept_layers(&run, true, &narrowed) >= 0;
     *estimate = (struct zinf_estimate){
         .bytes = run.zero.bytes,
         .activation_bytes = run.step.activation_bytes,
@@ -70,6 +69,8 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         zinf_activations_traffic(&run.step.activations, run.step.options.micro_count);
     estimate->nvme_read_bytes += estimate->inputs_nvme_bytes;
     estimate->nvme_write_bytes += estimate->inputs_nvme_bytes;
+    if (!fits)
+        estimate->shortage = zinf_run_limit_text(&run, &narrowed);
     zinf_run_close(&run);
     return fits ? ZINF_OK : ZINF_E_DOES_NOT_FIT;
 }
@@ -77,6 +78,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
 void zinf_estimate_release(struct zinf_estimate *estimate)
 {
     free(estimate->resident);
+    free(estimate->shortage);
     memset(estimate, 0, sizeof *estimate);
 }
 

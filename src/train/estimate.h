@@ -17,6 +17,13 @@
 extern "C" {
 #endif
 
+/** What a rank may use, bytes, and who says so; SIZE_MAX = not limited. */
+struct zinf_memory_limits {
+    size_t device, host;
+    size_t both; /* of one RAM that holds both */
+    const char *device_source, *host_source, *both_source; /* "zinf.memory.device", "--gpu-memory" */
+};
+
 /** Of one rank. */
 struct zinf_estimate {
     struct zinf_zero_bytes bytes;
@@ -35,15 +42,16 @@ struct zinf_estimate {
     double cached_fraction;                     /* of the optimizer's records, by bytes */
     struct zinf_resident_run *resident;         /* (resident_count) what stays in host memory; owned */
     int resident_count;
+    char *shortage;                             /* what does not fit: "7 MiB on the device, and ..."; NULL = all does; owned */
 };
 
 /**
  * Fill `estimate`; release it whatever comes back.
- * @param device_budget, host_budget  bytes a rank may use; host_budget 0: both are one memory of device_budget (CPU ranks)
+ * @param limits  of the machine; zinf.memory.device and .host of the configuration lower them
  * @return 0; ZINF_E_DOES_NOT_FIT (estimate is filled); ZINF_E_DATA or ZINF_E_USAGE with error filled
  */
 int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *config, int ranks,
-                  size_t device_budget, size_t host_budget, struct zinf_error *error);
+                  const struct zinf_memory_limits *limits, struct zinf_error *error);
 
 void zinf_estimate_release(struct zinf_estimate *estimate);
 

@@ -155,28 +155,38 @@ int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
     return kept;
 }
 
-/* Which limit, with both figures. */
-static char *limit_text(const struct zinf_run *run, const struct zinf_memory_limits *limits,
-                        const char *source)
+void zinf_run_narrow_limits(struct zinf_memory_limits *limits, const struct zinf_config *config)
 {
-    const double mib = 1024.0 * 1024.0;
-    double device = (double)run->device.used_bytes / mib, host = (double)run->host.used_bytes / mib;
-    if (run->device.used_bytes > limits->device)
-        return zinf_format("%.0f MiB on the device, zinf.memory.device allows %.0f MiB", device,
-                           (double)limits->device / mib);
-    if (run->host.used_bytes > limits->host)
-        return zinf_format("%.0f MiB in host memory, zinf.memory.host allows %.0f MiB", host,
-                           (double)limits->host / mib);
-    return zinf_format("%.0f MiB, its budget is %.0f MiB (%s)", device + host,
-                       (double)limits->both / mib, source);
+    const struct zinf_config_memory *memory = &config->memory;
+    if (memory->device_bytes >= 0 && (size_t)memory->device_bytes < limits->device) {
+        limits->device = (size_t)memory->device_bytes;
+        limits->device_source = "zinf.memory.device";
+    }
+    if (memory->host_bytes >= 0 && (size_t)memory->host_bytes < limits->host) {
+        limits->host = (size_t)memory->host_bytes;
+        limits->host_source = "zinf.memory.host";
+    }
 }
 
-static int does_not_fit(const struct zinf_run *run, const struct zinf_memory_limits *limits,
-                        const char *source)
+char *zinf_run_limit_text(const struct zinf_run *run, const struct zinf_memory_limits *limits)
+{
+    const double mib = 1024.0 * 1024.0;
+    size_t device = run->device.used_bytes, host = run->host.used_bytes;
+    if (device > limits->device)
+        return zinf_format("%.1f MiB on the device, and %s is %.1f MiB", (double)device / mib,
+                           limits->device_source, (double)limits->device / mib);
+    if (host > limits->host)
+        return zinf_format("%.1f MiB of host memory, and %s is %.1f MiB", (double)host / mib,
+                           limits->host_source, (double)limits->host / mib);
+    return zinf_format("%.1f MiB, and its budget is %.1f MiB (%s)", (double)(device + host) / mib,
+                       (double)limits->both / mib, limits->both_source);
+}
+
+static int does_not_fit(const struct zinf_run *run, const struct zinf_memory_limits *limits)
 {
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
     const double mib = 1024.0 * 1024.0;
-    char *needs = limit_text(run, limits, source);
+    char *needs = zinf_run_limit_text(run, limits);
     zinf_error_log("this does not fit: a rank needs %s\n"
                    "  weights        %8.0f MiB\n"
                    "  gradients      %8.0f MiB\n"
@@ -218,22 +228,19 @@ static size_t memory_budget(const struct zinf_machine *machine, int local_ranks,
 }
 
 /* What the file gives counts as it stands; what it leaves open shares the RAM that is there. */
-static struct zinf_memory_limits limits_of(const struct zinf_run *run, const char **source)
+static struct zinf_memory_limits limits_of(const struct zinf_run *run)
 {
     const struct zinf_config_memory *memory = &run->config->memory;
+    struct zinf_memory_limits limits = {.device = SIZE_MAX, .host = SIZE_MAX};
     struct zinf_machine machine;
     zinf_machine_read(&machine, "");
-    size_t budget = memory_budget(&machine, run->comm->local_size, source);
-    struct zinf_memory_limits limits = {SIZE_MAX, SIZE_MAX, budget};
-    if (memory->device_bytes >= 0)
-        limits.device = (size_t)memory->device_bytes;
-    if (memory->host_bytes >= 0)
-        limits.host = (size_t)memory->host_bytes;
+    limits.both = memory_budget(&machine, run->comm->local_size, &limits.both_source);
+    zinf_run_narrow_limits(&limits, run->config);
     if (memory->device_bytes >= 0 && memory->host_bytes >= 0)
         limits.both = SIZE_MAX;
-    else if (memory->device_bytes >= 0 && limits.device > budget)
+    else if (memory->device_bytes >= 0 && limits.device > limits.both)
         limits.both = limits.device;
-    else if (memory->host_bytes >= 0 && limits.host > budget)
+    else if (memory->host_bytes >= 0 && limits.host > limits.both)
         limits.both = limits.host;
     return limits;
 }
@@ -269,10 +276,9 @@ static size_t least_of_all(struct zinf_comm *comm, size_t mine)
 
 int zinf_run_take_memory(struct zinf_run *run, bool training)
 {
-    const char *source;
-    struct zinf_memory_limits limits = limits_of(run, &source);
+    struct zinf_memory_limits limits = limits_of(run);
     int kept = zinf_run_choose_kept_layers(run, training, &limits);
-    int status = kept < 0 ? does_not_fit(run, &limits, source) : ZINF_OK;
+    int status = kept < 0 ? does_not_fit(run, &limits) : ZINF_OK;
     status = zinf_comm_agree(run->comm, status);
     /* The smallest number of kept layers of all ranks is everyone's: results do not depend on it,
      * times would. */

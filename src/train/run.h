@@ -17,6 +17,7 @@
 #include "topology/rankmap.h"
 #include "train/activity.h"
 #include "train/config.h"
+#include "train/estimate.h"
 #include "train/loss_scale.h"
 #include "train/results.h"
 #include "train/run_folder.h"
@@ -80,11 +81,6 @@ int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens);
 
 /** The plans of a training step (unless `training` is false) and of an evaluation batch. Local. */
 void zinf_run_build_plans(struct zinf_run *run, bool training);
-/** What a rank may use, bytes; SIZE_MAX = not limited. */
-struct zinf_memory_limits {
-    size_t device, host;
-    size_t both; /* of one RAM that holds both */
-};
 /**
  * Count all memory on empty pools: the last layers whose activations fit with everything else keep them, the others compute them again.
  * Only as zinf.memory.activations says: "auto" never moves inputs to another tier. Local.
@@ -92,6 +88,10 @@ struct zinf_memory_limits {
  */
 int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
                                 const struct zinf_memory_limits *limits);
+/** zinf.memory.device and .host, where the file gives them, lower `limits`. */
+void zinf_run_narrow_limits(struct zinf_memory_limits *limits, const struct zinf_config *config);
+/** Which limit a layout that does not fit breaks: "7 MiB on the device, and zinf.memory.device is 5 MiB". Owned by the caller. */
+char *zinf_run_limit_text(const struct zinf_run *run, const struct zinf_memory_limits *limits);
 /** Work out, check and take all memory. Collective. @return 0 or ZINF_E_DOES_NOT_FIT with a table */
 int zinf_run_take_memory(struct zinf_run *run, bool training);
 /** Steps of an epoch at this batch size; an incomplete last batch is dropped. */
