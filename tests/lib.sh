@@ -55,6 +55,23 @@ ranks() {
     "$mpiexec" -n "$n" "$program" "$@" --threads 1 > "$work/out" 2>&1
 }
 
+# own_disk FOLDER MIB: mount a file system of that size there, so that its free space is nobody else's: ext4 in a file, else tmpfs. $own says
+# which; empty: neither can be had here.
+own_disk() {
+    truncate -s "$2M" "$work/disk.img"
+    if mkfs.ext4 -q -F "$work/disk.img" 2> /dev/null && mount -o loop "$work/disk.img" "$1" 2> /dev/null; then
+        own=ext4
+        rmdir "$1/lost+found"
+    elif mount -t tmpfs -o size="$2m" tmpfs "$1" 2> /dev/null; then
+        own=tmpfs
+    else
+        own=
+        echo "no file system can be mounted here (needs root): its space is not watched"
+    fi
+    # shellcheck disable=SC2064
+    [ -z "$own" ] || trap "umount '$1'; rm -rf '$work'" EXIT
+}
+
 finish() {
     [ "$failures" -eq 0 ] && exit 0
     echo "$failures failures"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # kill -9 of a random rank at a random moment, round after round in one run folder: the same command always goes on, and what comes out in the
-# end is what an undisturbed run gives. ZINF_LONG=1: 50 rounds, else 6.
+# end is what an undisturbed run gives. ZINF_LONG=1: 50 rounds, else 6. test_kill_offload.sh sets `offload`: all states on disk, whose space
+# is free again after every round.
 . "${srcdir:-.}/tests/lib.sh"
 rounds=6 need=1
 [ -z "$quick" ] || rounds=3
@@ -12,9 +13,33 @@ config "$work/ds.json" 3
 steps=$((rounds * 40))
 [ -z "${ZINF_LONG:-}" ] || need=15
 options="--set zinf.train.steps=$steps --set zinf.checkpoint.every_steps=4 --set zinf.checkpoint.num_to_keep=3"
+if [ -n "${offload:-}" ]; then
+    mkdir "$work/nvme"
+    own_disk "$work/nvme" 64
+    for tier in optimizer param; do
+        options="$options --set zero_optimization.offload_$tier.device=nvme --set zero_optimization.offload_$tier.nvme_path=$work/nvme"
+    done
+    options="$options --set zero_optimization.sub_group_size=4096"
+fi
+free_kib() {
+    df -k --output=avail "$work/nvme" | tail -n 1
+}
+
+# The swap files have no names, and their space is free as soon as the last rank is gone.
+check_drive() {
+    [ -n "${offload:-}" ] || return
+    [ -z "$(ls -A "$work/nvme")" ] || fail "round $round: files are left on the drive: $(ls -A "$work/nvme")"
+    [ -n "$own" ] || return
+    for _ in $(seq 50); do
+        [ "$(free_kib)" -lt "$before" ] || return
+        sleep 0.1
+    done
+    fail "round $round: swap space is not given back: $(free_kib) of $before KiB are free"
+}
 
 # shellcheck disable=SC2086
 ranks 3 "$work/ds.json" -q --run-dir "$work/whole" $options || fail "the undisturbed run: $?"
+[ -z "${offload:-}" ] || before=$(free_kib)
 random=$seed inside=0 killed=0
 for round in $(seq $rounds); do
     random=$(((random * 1103515245 + 12345) % 2147483648))
@@ -42,6 +67,7 @@ for round in $(seq $rounds); do
     case $code in
     2 | 3 | 4 | 5 | 6) fail "round $round: exit code $code"; cat "$work/out" ;;
     esac
+    check_drive
 done
 # shellcheck disable=SC2086
 ranks 3 "$work/ds.json" -q --run-dir "$work/run" $options || { fail "the last start: $?"; cat "$work/out"; }

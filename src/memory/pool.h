@@ -7,6 +7,7 @@
 #ifndef ZINF_MEMORY_POOL_H
 #define ZINF_MEMORY_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "topology/comm.h"
@@ -18,6 +19,7 @@ extern "C" {
 struct zinf_pool {
     char *base; /* NULL: counting */
     size_t used_bytes, size_bytes;
+    bool locked; /* its pages stay where they are: set by who locks them; I/O may register it */
     struct zinf_comm *comm; /* whose shared memory it is; NULL = private */
 };
 

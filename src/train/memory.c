@@ -256,12 +256,16 @@ static void lock_host_memory(struct zinf_run *run)
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_MEMLOCK, &limit);
     }
-    if (!mlock(run->host.base, run->host.size_bytes))
+    run->host.locked = !mlock(run->host.base, run->host.size_bytes);
+    if (run->host.locked)
         run->pinned_bytes = run->host.size_bytes;
     else
-        zinf_warn("%.0f MiB of host memory are not locked (%s); raise the limit with ulimit -l, or "
-                  "in Slurm with PropagateResourceLimits=MEMLOCK",
-                  (double)run->host.size_bytes / (1024.0 * 1024.0), strerror(errno));
+        zinf_warn("%.1f MiB of host memory can be neither locked nor registered for I/O, which "
+                  "costs more CPU time (%s; the limit of locked memory is %.0f KiB): type "
+                  "`ulimit -l unlimited` before the start, in Slurm set "
+                  "PropagateResourceLimits=MEMLOCK",
+                  (double)run->host.size_bytes / (1024.0 * 1024.0), strerror(errno),
+                  (double)limit.rlim_cur / 1024);
 }
 
 static size_t least_of_all(struct zinf_comm *comm, size_t mine)

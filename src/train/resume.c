@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -242,6 +243,30 @@ static int open_files(struct zinf_run *run)
     return status;
 }
 
+/* A run that could not keep what it computes is better told now than after its last step. */
+static int check_space(struct zinf_run *run)
+{
+    const struct zinf_snapshot snapshot = snapshot_of(run, true);
+    const char *folder = run->config->run_dir;
+    struct statvfs space;
+    struct zinf_error error = {0};
+    int64_t bytes = 0;
+    if (run->comm->rank != 0 || run->state.step >= run->total_steps || statvfs(folder, &space))
+        return ZINF_OK;
+    for (int i = 0; i < run->model->param_count; i++)
+        bytes += run->model->params[i].count * (1 + snapshot.moment_count) * (int64_t)sizeof(float);
+    double available = (double)space.f_bavail * (double)space.f_frsize;
+    if ((double)bytes <= available)
+        return ZINF_OK;
+    zinf_error_set(&error, ZINF_E_DOES_NOT_FIT,
+                   "run folder %s: a checkpoint has %lld bytes (%.2f GiB), %.0f bytes (%.2f GiB) "
+                   "are free there; free space, or give another folder with --run-dir",
+                   folder, (long long)bytes, (double)bytes / 1073741824, available,
+                   available / 1073741824);
+    log_error(run, &error);
+    return ZINF_E_DOES_NOT_FIT;
+}
+
 int zinf_run_resume(struct zinf_run *run)
 {
     const char *resume = run->config->checkpoint.resume;
@@ -269,6 +294,8 @@ int zinf_run_resume(struct zinf_run *run)
         status = first_weights(run);
     }
     free(steps);
+    if (!status)
+        status = zinf_comm_agree(run->comm, check_space(run));
     if (!status)
         status = zinf_comm_agree(run->comm, open_files(run));
     if (!status)

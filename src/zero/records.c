@@ -263,7 +263,7 @@ static int open_ring(struct zinf_zero *zero, struct zinf_ring *ring, struct zinf
     const struct zinf_aio_options options = {.queue_depth = offload->queue_depth,
                                              .block_bytes = offload->io_block_bytes,
                                              .threads = offload->io_threads,
-                                             .pool = host->base,
+                                             .pool = host->locked ? host->base : NULL,
                                              .pool_bytes = host->size_bytes};
     int status = zinf_aio_open(aio, offload->engine, &options);
     if (status)
