@@ -236,16 +236,17 @@ struct Net {
         dx.resize(x[0].size);
         for (int i = 0; i < model->head_block_count; i++) {
             const int b = model->first_head_block + i;
+            const zinf_head_gradients tile = {options.loss_scale / (float)counted, i == 0,
+                                              (float *)dy.data(), gradient.data()};
             zinf_head_backward(&pass, &model->blocks[b], blocks[b].data(), normed.data(), &loss,
-                               options.loss_scale / (float)counted, i == 0, (float *)dy.data(),
-                               gradient.data());
+                               &tile);
             collect(b, gradient);
             scratch.poison();
         }
         zinf_head_backward_end(&pass, (const float *)dy.data(), normed.data());
+        const zinf_gradients norm = {normed.data(), dx.data(), gradient.data()};
         zinf_final_norm_backward(&pass, blocks[model->final_norm_block].data(),
-                                 x[model->layers].data(), (const float *)statistics.data(),
-                                 normed.data(), dx.data(), gradient.data());
+                                 x[model->layers].data(), (const float *)statistics.data(), &norm);
         collect(model->final_norm_block, gradient);
         for (int layer = (int)model->layers - 1; layer >= 0; layer--) {
             const int b = model->first_layer_block + layer;
@@ -258,8 +259,9 @@ struct Net {
                     << "layer " << layer;
             }
             scratch.poison();
+            const zinf_gradients in_place = {dx.data(), dx.data(), gradient.data()};
             zinf_layer_backward(&pass, layer, blocks[b].data(), x[layer].data(),
-                                saved[layer].data(), dx.data(), gradient.data());
+                                saved[layer].data(), &in_place);
             collect(b, gradient);
         }
         zinf_embedding_dropout(&pass, dx.data());

@@ -326,8 +326,8 @@ TEST(Head, StripsGiveTheLossAndGradientsOfTheWhole)
     int64_t counted;
     const double sum = zinf_loss_end(&net.pass, &loss, &counted);
     EXPECT_EQ(counted, net.counted);
-    zinf_head_backward(&net.pass, &block, w, h, &loss, 1.0f / 4096, true, (float *)dy.data(),
-                       dweights.data());
+    const zinf_head_gradients tile = {1.0f / 4096, true, (float *)dy.data(), dweights.data()};
+    zinf_head_backward(&net.pass, &block, w, h, &loss, &tile);
 
     double expected = 0;
     std::vector<double> logits(rows), dw(rows * columns);

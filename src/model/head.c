@@ -156,14 +156,14 @@ static void backward_weight(const struct zinf_pass *pass, const struct strip *st
 
 void zinf_head_backward(const struct zinf_pass *pass, const struct zinf_block *block,
                         const void *weights, const void *y, const struct zinf_loss *loss,
-                        float scale, bool first_tile, float *dy, void *dweights)
+                        const struct zinf_head_gradients *gradients)
 {
     for (int64_t first = 0; first < block->row_count;) {
         const struct strip strip = strip_of(pass, block, weights, loss, first);
         make_logits(pass, &strip, y);
-        pass->ops->loss_tile_backward(&strip.tile, scale, pass->scratch);
-        backward_input(pass, &strip, first_tile && first == 0, dy);
-        backward_weight(pass, &strip, y, dweights);
+        pass->ops->loss_tile_backward(&strip.tile, gradients->scale, pass->scratch);
+        backward_input(pass, &strip, gradients->first && first == 0, gradients->dy);
+        backward_weight(pass, &strip, y, gradients->dweights);
         first += strip.count;
     }
 }

@@ -357,8 +357,11 @@ static void mlp_backward(const struct layer *layer, const struct saved *saved,
 }
 
 void zinf_layer_backward(const struct zinf_pass *pass, int number, const void *weights,
-                         const void *x, const void *saved_memory, void *dx, void *dweights)
+                         const void *x, const void *saved_memory,
+                         const struct zinf_gradients *gradients)
 {
+    void *dx = gradients->dx, *dweights = gradients->dweights;
+    ZINF_ASSERT(gradients->dy == dx); /* the residual stream's gradient is added to in place */
     const struct layer layer = layer_of(pass, number, weights);
     const struct zinf_layer_offsets *at = &pass->model->layer;
     struct saved saved;
@@ -403,9 +406,10 @@ void zinf_final_norm_forward(const struct zinf_pass *pass, const void *weights, 
 }
 
 void zinf_final_norm_backward(const struct zinf_pass *pass, const void *weights, const void *x,
-                              const float *statistics, const void *dy, void *dx, void *dweights)
+                              const float *statistics, const struct zinf_gradients *gradients)
 {
     const int64_t bias = final_bias(pass->model);
+    void *dweights = gradients->dweights;
     float *kept =
         (float *)statistics; /* the table's struct serves both directions; backward only reads */
     const struct zinf_norm norm = norm_of(pass, x, weights, zinf_pass_at(pass, weights, bias), kept,
@@ -413,5 +417,6 @@ void zinf_final_norm_backward(const struct zinf_pass *pass, const void *weights,
     if (bias > pass->model->hidden)
         pass->ops->bias_backward(zinf_pass_to(pass, dweights, pass->model->hidden), dweights,
                                  pass->dtype, 0, bias - pass->model->hidden);
-    pass->ops->norm_backward(&norm, dy, NULL, dx, dweights, zinf_pass_to(pass, dweights, bias));
+    pass->ops->norm_backward(&norm, gradients->dy, NULL, gradients->dx, dweights,
+                             zinf_pass_to(pass, dweights, bias));
 }

@@ -56,19 +56,25 @@ void zinf_embedding_backward(const struct zinf_pass *pass, const struct zinf_blo
  */
 void zinf_layer_forward(const struct zinf_pass *pass, int layer, const void *weights, const void *x,
                         void *y, void *saved);
+
+/** Gradients that a backward pass takes and gives, in the pass's dtype. */
+struct zinf_gradients {
+    const void *dy; /* (T, C), e.g. 1024, 768: of the result */
+    void *dx;       /* (T, C), out: of the input */
+    void *dweights; /* out: of the whole block, gaps zero */
+};
 /**
- * @param dx        in: gradient of y; out: gradient of x; (T, C)
- * @param dweights  out: the gradient of the whole block, gaps zero
+ * One layer. `gradients`: dx takes the place of dy, both are the same memory (asserted).
  * Recomputation: call zinf_layer_forward() again with the same x first (its y may go to any buffer); the bits are the same.
  */
 void zinf_layer_backward(const struct zinf_pass *pass, int layer, const void *weights, const void *x,
-                         const void *saved, void *dx, void *dweights);
+                         const void *saved, const struct zinf_gradients *gradients);
 
 /** Final norm: y (T, C); statistics (2, T) fp32 kept for the backward pass. */
 void zinf_final_norm_forward(const struct zinf_pass *pass, const void *weights, const void *x, void *y,
                              float *statistics);
 void zinf_final_norm_backward(const struct zinf_pass *pass, const void *weights, const void *x,
-                              const float *statistics, const void *dy, void *dx, void *dweights);
+                              const float *statistics, const struct zinf_gradients *gradients);
 
 /** Loss state of a micro-batch: three fp32 of (T), memory of 3 * T floats is the caller's. */
 struct zinf_loss {
@@ -81,13 +87,17 @@ void zinf_head_forward(const struct zinf_pass *pass, const struct zinf_block *bl
                        const void *weights, const void *y, struct zinf_loss *loss);
 /** After the last tile: sum over counted tokens of the cross entropy, in double; *counted = how many. */
 double zinf_loss_end(const struct zinf_pass *pass, const struct zinf_loss *loss, int64_t *counted);
-/**
- * Backward of one tile: dy (T, C) += its part (first: =), in fp32;
- * dweights (row_count, C) written. scale multiplies (softmax - one_hot): 1 / global count, times the loss scale.
- */
+/** Gradients of the head, one tile after the other. */
+struct zinf_head_gradients {
+    float scale;    /* of (softmax - one_hot): 1 / global count, times the loss scale */
+    bool first;     /* tile: dy = its part; else += */
+    float *dy;      /* (T, C) fp32: of the final norm's output, the sum over the tiles */
+    void *dweights; /* (row_count, C), out: of this tile */
+};
+/** Backward of one tile; its logits are made again in scratch. */
 void zinf_head_backward(const struct zinf_pass *pass, const struct zinf_block *block,
-                        const void *weights, const void *y, const struct zinf_loss *loss, float scale,
-                        bool first, float *dy, void *dweights);
+                        const void *weights, const void *y, const struct zinf_loss *loss,
+                        const struct zinf_head_gradients *gradients);
 /** dy fp32 (T, C), summed over tiles -> dtype (one rounding). */
 void zinf_head_backward_end(const struct zinf_pass *pass, const float *dy, void *dy_out);
 

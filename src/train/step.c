@@ -195,8 +195,9 @@ static void head_backward(struct walk *walk, const struct zinf_plan_operation *o
     bool first = operation->block == model->first_head_block + model->head_block_count - 1;
     double scale =
         walk->input->loss_scale * step->options.zero->ranks / (double)walk->input->counted;
+    const struct zinf_head_gradients gradients = {(float)scale, first, step->dy, gradient};
     zinf_head_backward(&step->pass, block_of(walk, operation), weights, step->normalized,
-                       &step->loss, (float)scale, first, step->dy, gradient);
+                       &step->loss, &gradients);
 }
 
 static void norm_backward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -206,8 +207,8 @@ static void norm_backward(struct walk *walk, const struct zinf_plan_operation *o
     (void)operation;
     /* `normalized` is not needed any more: it takes the rounded gradient. */
     zinf_head_backward_end(&step->pass, step->dy, step->normalized);
-    zinf_final_norm_backward(&step->pass, weights, final_input(step), step->statistics,
-                             step->normalized, step->dx, gradient);
+    const struct zinf_gradients gradients = {step->normalized, step->dx, gradient};
+    zinf_final_norm_backward(&step->pass, weights, final_input(step), step->statistics, &gradients);
 }
 
 static void layer_backward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -218,7 +219,8 @@ static void layer_backward(struct walk *walk, const struct zinf_plan_operation *
     const void *x = zinf_activations_input(&step->activations, layer);
     if (layer < step->pass.model->layers - step->options.kept_layers)
         zinf_layer_forward(&step->pass, layer, weights, x, step->normalized, step->saved[layer]);
-    zinf_layer_backward(&step->pass, layer, weights, x, step->saved[layer], step->dx, gradient);
+    const struct zinf_gradients gradients = {step->dx, step->dx, gradient};
+    zinf_layer_backward(&step->pass, layer, weights, x, step->saved[layer], &gradients);
     zinf_activations_drop(&step->activations, layer);
 }
 

@@ -314,15 +314,20 @@ static void backward(struct bench *bench)
     const struct zinf_pass *pass = &bench->pass;
     const float scale = 1.0f / (float)(pass->batch * pass->sequence);
     for (int b = model->first_head_block; b < model->first_head_block + model->head_block_count;
-         b++)
+         b++) {
+        const struct zinf_head_gradients tile = {scale, b == model->first_head_block, bench->dy,
+                                                 bench->gradient};
         zinf_head_backward(pass, &model->blocks[b], bench->weights[b], bench->normed, &bench->loss,
-                           scale, b == model->first_head_block, bench->dy, bench->gradient);
+                           &tile);
+    }
     zinf_head_backward_end(pass, bench->dy, bench->normed);
+    const struct zinf_gradients norm = {bench->normed, bench->dx, bench->gradient};
+    const struct zinf_gradients in_place = {bench->dx, bench->dx, bench->gradient};
     zinf_final_norm_backward(pass, bench->weights[model->final_norm_block], bench->x[model->layers],
-                             bench->statistics, bench->normed, bench->dx, bench->gradient);
+                             bench->statistics, &norm);
     for (int layer = (int)model->layers - 1; layer >= 0; layer--)
         zinf_layer_backward(pass, layer, bench->weights[model->first_layer_block + layer],
-                            bench->x[layer], bench->saved[layer], bench->dx, bench->gradient);
+                            bench->x[layer], bench->saved[layer], &in_place);
     zinf_embedding_dropout(pass, bench->dx);
     for (int b = 0; b < model->first_layer_block; b++)
         zinf_embedding_backward(pass, &model->blocks[b], bench->dx, bench->gradient);
