@@ -78,7 +78,7 @@ number() {
 plan() {
     name=$1 n=$2
     shift 2
-    "$program" plan "$work/$name.json" --ranks "$n" --json --set zinf.train.steps=12 "$@" > "$work/plan" || fail "zinf plan of $name: $?"
+    "$program" plan "$work/$name.json" -q --ranks "$n" --json --set zinf.train.steps=12 "$@" > "$work/plan" || fail "zinf plan of $name: $?"
 }
 # planned_traffic NAME RANKS: what a step moved, summed over ranks, is what $work/plan says of each
 planned_traffic() {

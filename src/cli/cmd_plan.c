@@ -11,12 +11,10 @@
 #include "topology/machine.h"
 #include "train/estimate.h"
 
-/* What a rank may use. */
-struct budget {
+/* The job that is planned for, and what a rank of it may use. */
+struct job {
     int64_t ranks, ranks_per_node;
-    int64_t device, host,
-        nvme; /* bytes; device 0 = a CPU rank, both in host; nvme 0 = not limited */
-    const char *source;
+    struct zinf_budget budget;
 };
 
 static int size_option(const struct zinf_context *context, const char *name, int64_t *bytes,
@@ -29,56 +27,52 @@ static int size_option(const struct zinf_context *context, const char *name, int
     return ZINF_OK;
 }
 
-static int read_budget(const struct zinf_context *context, struct budget *budget,
-                       struct zinf_error *error)
+/* Sizes of a node are shared by its ranks; -1 = not given. */
+static void set_budget(struct job *job, int64_t device, int64_t node, int64_t nvme)
 {
+    struct zinf_budget *budget = &job->budget;
     struct zinf_machine machine;
-    int64_t node = -1;
-    *budget = (struct budget){.ranks = context->ranks};
-    int status = zinf_options_integer(context->options, "--ranks", 1, &budget->ranks, error);
-    budget->ranks_per_node = budget->ranks;
-    if (!status)
-        status = zinf_options_integer(context->options, "--ranks-per-node", 1,
-                                      &budget->ranks_per_node, error);
-    if (!status)
-        status = size_option(context, "--gpu-memory", &budget->device, error);
-    if (!status)
-        status = size_option(context, "--host-memory", &node, error);
-    if (!status)
-        status = size_option(context, "--nvme", &budget->nvme, error);
-    if (status)
-        return status;
-    budget->source = "--host-memory";
+    const char *source = "--host-memory / ranks of a node";
+    *budget = zinf_budget_unlimited();
     if (node < 0) {
         zinf_machine_read(&machine, "");
         node = (int64_t)(0.9 * (double)machine.memory_available);
-        budget->source = "0.9 x memory available on this machine";
+        source = "0.9 x memory available on this machine / ranks of a node";
     }
-    budget->host = node / budget->ranks_per_node;
-    budget->nvme /= budget->ranks_per_node;
-    return ZINF_OK;
+    size_t host = (size_t)(node / job->ranks_per_node);
+    if (device >= 0) {
+        budget->device = (size_t)device;
+        budget->device_source = "--gpu-memory";
+        budget->host = host;
+        budget->host_source = source;
+    } else {
+        budget->both = host;
+        snprintf(budget->both_source, sizeof budget->both_source, "%s", source);
+    }
+    if (nvme >= 0) {
+        budget->nvme = (size_t)(nvme / job->ranks_per_node);
+        budget->nvme_source = "--nvme / ranks of a node";
+    }
 }
 
-static int estimate(const struct zinf_config *config, const struct budget *budget,
-                    struct zinf_estimate *out, struct zinf_error *error)
+static int read_job(const struct zinf_context *context, struct job *job, struct zinf_error *error)
 {
-    struct zinf_memory_limits limits = {.device = SIZE_MAX, .host = SIZE_MAX, .both = SIZE_MAX};
-    if (budget->device) {
-        limits.device = (size_t)budget->device;
-        limits.device_source = "--gpu-memory";
-        limits.host = (size_t)budget->host;
-        limits.host_source = budget->source;
-    } else {
-        limits.both = (size_t)budget->host;
-        limits.both_source = budget->source;
-    }
-    int status = zinf_estimate(out, config, (int)budget->ranks, &limits, error);
-    if (status || !budget->nvme || out->nvme_bytes <= (size_t)budget->nvme)
-        return status;
-    const double mib = 1024.0 * 1024.0;
-    out->shortage = zinf_format("%.1f MiB on nvme, and its part of --nvme is %.1f MiB",
-                                (double)out->nvme_bytes / mib, (double)budget->nvme / mib);
-    return ZINF_E_DOES_NOT_FIT;
+    int64_t device = -1, node = -1, nvme = -1;
+    *job = (struct job){.ranks = context->ranks};
+    int status = zinf_options_integer(context->options, "--ranks", 1, &job->ranks, error);
+    job->ranks_per_node = job->ranks;
+    if (!status)
+        status = zinf_options_integer(context->options, "--ranks-per-node", 1, &job->ranks_per_node,
+                                      error);
+    if (!status)
+        status = size_option(context, "--gpu-memory", &device, error);
+    if (!status)
+        status = size_option(context, "--host-memory", &node, error);
+    if (!status)
+        status = size_option(context, "--nvme", &nvme, error);
+    if (!status)
+        set_budget(job, device, node, nvme);
+    return status;
 }
 
 static void print_row(const char *name, size_t bytes, const char *note)
@@ -134,6 +128,21 @@ static struct zinf_json *resident_json(const struct zinf_estimate *e)
     return array;
 }
 
+static void print_budget(const struct zinf_budget *budget)
+{
+    const struct {
+        const char *name;
+        size_t bytes;
+        const char *source;
+    } rows[] = {{"device may", budget->device, budget->device_source},
+                {"host may", budget->host, budget->host_source},
+                {"both may", budget->both, budget->both_source},
+                {"nvme may", budget->nvme, budget->nvme_source}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].bytes != SIZE_MAX)
+            print_row(rows[i].name, rows[i].bytes, rows[i].source);
+}
+
 /* The inputs of layers, where they are not on the device. */
 static void print_inputs(const struct zinf_config *config, const struct zinf_estimate *e)
 {
@@ -147,7 +156,7 @@ static void print_inputs(const struct zinf_config *config, const struct zinf_est
     print_row("layer inputs", e->inputs.host, note);
 }
 
-static void print_estimate(const struct zinf_config *config, const struct budget *budget,
+static void print_estimate(const struct zinf_config *config, const struct job *job,
                            const struct zinf_estimate *e)
 {
     static const char *const tiers[] = {"device", "host", "nvme"};
@@ -156,10 +165,10 @@ static void print_estimate(const struct zinf_config *config, const struct budget
     snprintf(kept, sizeof kept, "%d of %d layers keep theirs", e->kept_layers, e->layers);
     printf("%.2f M parameters, %lld ranks (%lld a node), ZeRO stage %d, %s\n"
            "batch %lld = %lld micro-batch x %lld accumulation x %lld ranks, %lld tokens a step\n\n",
-           (double)e->parameters / 1e6, (long long)budget->ranks, (long long)budget->ranks_per_node,
+           (double)e->parameters / 1e6, (long long)job->ranks, (long long)job->ranks_per_node,
            config->zero.stage, zinf_dtype_name(config->precision.dtype),
            (long long)config->batch.global, (long long)config->batch.micro,
-           (long long)config->batch.accumulation, (long long)budget->ranks,
+           (long long)config->batch.accumulation, (long long)job->ranks,
            (long long)(config->batch.global * config->data.sequence_length));
     printf("memory of a rank\n");
     print_row("weights", e->bytes.weights, tiers[config->offload.parameters]);
@@ -178,6 +187,7 @@ static void print_estimate(const struct zinf_config *config, const struct budget
     print_row("device in all", e->device_bytes, "");
     print_row("host in all", e->host_bytes, "");
     print_row("nvme", e->nvme_bytes, "padding included");
+    print_budget(&job->budget);
     printf("\na step, for each rank\n");
     printf("  %-15s %12.1f MiB  sent in %lld operations, %lld windows, checksum %016llx\n",
            "network", (double)e->comm_bytes / mib, (long long)e->operations, (long long)e->windows,
@@ -190,14 +200,14 @@ static void print_estimate(const struct zinf_config *config, const struct budget
     printf("\na checkpoint has %.1f MiB\n", (double)e->checkpoint_bytes / mib);
 }
 
-static void print_json(const struct budget *budget, const struct zinf_estimate *e, bool fits)
+static void print_json(const struct job *job, const struct zinf_estimate *e, bool fits)
 {
     struct zinf_json *object = zinf_json_new(ZINF_JSON_OBJECT);
     char checksum[32];
     const struct {
         const char *name;
         int64_t value;
-    } rows[] = {{"ranks", budget->ranks},
+    } rows[] = {{"ranks", job->ranks},
                 {"parameters", e->parameters},
                 {"weights_bytes", (int64_t)e->bytes.weights},
                 {"gradients_bytes", (int64_t)e->bytes.gradients},
@@ -226,6 +236,8 @@ static void print_json(const struct budget *budget, const struct zinf_estimate *
     zinf_json_set(object, "fits", zinf_json_new_bool(fits));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         zinf_json_set(object, rows[i].name, zinf_json_new_integer(rows[i].value));
+    if (e->exceeded)
+        zinf_json_set(object, "exceeded", zinf_json_new_string(e->exceeded));
     zinf_json_set(object, "cached_fraction", zinf_json_new_number(e->cached_fraction));
     zinf_json_set(object, "resident", resident_json(e));
     snprintf(checksum, sizeof checksum, "%016llx", (unsigned long long)e->checksum);
@@ -236,92 +248,54 @@ static void print_json(const struct budget *budget, const struct zinf_estimate *
     zinf_json_free(object);
 }
 
-/* What would fit: stages and offloads from the fastest on, each with what it needs. */
-static void print_alternatives(const struct zinf_config *config, const struct budget *budget)
-{
-    static const struct {
-        int stage;
-        enum zinf_config_device optimizer, parameters;
-        bool inputs; /* of layers on nvme too */
-        const char *text;
-    } choices[] = {
-        {1, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, false, "stage 1"},
-        {2, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, false, "stage 2"},
-        {3, ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_NONE, false, "stage 3"},
-        {3, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_NONE, false, "stage 3, optimizer cpu"},
-        {3, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_CPU, false,
-         "stage 3, optimizer cpu, param cpu"},
-        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NONE, false, "stage 3, optimizer nvme"},
-        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NVME, false,
-         "stage 3, optimizer nvme, param nvme"},
-        {3, ZINF_CONFIG_DEVICE_NVME, ZINF_CONFIG_DEVICE_NVME, true, "the same, activations nvme"},
-    };
-    const double mib = 1024.0 * 1024.0;
-    fprintf(stderr, "\n  what a rank would need       device MiB     host MiB     nvme MiB\n");
-    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
-        struct zinf_config other = *config;
-        struct zinf_estimate e;
-        struct zinf_error error;
-        other.zero.stage = choices[i].stage;
-        other.offload.optimizer = choices[i].optimizer;
-        other.offload.parameters = choices[i].parameters;
-        if (choices[i].inputs)
-            other.memory.activations = ZINF_ACTIVATIONS_NVME;
-        int status = estimate(&other, budget, &e, &error);
-        if (status && status != ZINF_E_DOES_NOT_FIT)
-            return;
-        fprintf(stderr, "  %-36s %8.0f %12.0f %12.0f  %s\n", choices[i].text,
-                (double)e.device_bytes / mib, (double)e.host_bytes / mib,
-                (double)e.nvme_bytes / mib, status ? "does not fit" : "fits");
-        zinf_estimate_release(&e);
-    }
-}
-
-static int plan(const struct zinf_context *context, const struct budget *budget,
+static int plan(const struct zinf_context *context, const struct job *job,
                 const struct zinf_config *config, struct zinf_error *error)
 {
     struct zinf_estimate e;
-    int status;
     if (!config->model.config)
         return zinf_error_set(error, ZINF_E_USAGE,
                               "zinf plan needs a model: --set zinf.model.path=FOLDER or "
                               "zinf.model.config");
-    status = estimate(config, budget, &e, error);
-    if (status && status != ZINF_E_DOES_NOT_FIT)
-        return status;
-    if (context->options->json)
-        print_json(budget, &e, !status);
-    else
-        print_estimate(config, budget, &e);
-    if (status)
-        zinf_error_set(error, status, "this does not fit: a rank needs %s", e.shortage);
+    int status = zinf_estimate(&e, config, (int)job->ranks, &job->budget, error);
+    if (!status || status == ZINF_E_DOES_NOT_FIT) {
+        if (context->options->json)
+            print_json(job, &e, !status);
+        else
+            print_estimate(config, job, &e);
+    }
+    if (status == ZINF_E_DOES_NOT_FIT)
+        zinf_error_set(error, status, "this does not fit: a rank needs %s", e.exceeded);
     zinf_estimate_release(&e);
     if (!status && zinf_options_has(context->options, "--operations"))
-        return zinf_estimate_print_plan(config, (int)budget->ranks, error);
+        return zinf_estimate_print_plan(config, (int)job->ranks, error);
     return status;
 }
 
 static int run_plan(const struct zinf_context *context)
 {
     const struct zinf_options *options = context->options;
-    struct budget budget;
+    struct job job;
     struct zinf_error error = {0};
     struct zinf_config *config = NULL;
     struct zinf_context counted = *context;
-    int status = read_budget(context, &budget, &error);
+    int status = read_job(context, &job, &error);
     if (!status) {
-        counted.ranks = (int)budget.ranks;
+        counted.ranks = (int)job.ranks;
         status = zinf_command_config(&counted, ZINF_CONFIG_CHECK, &config);
         if (status)
             return status; /* told already */
         if (!config->optimizer.given)
             config->optimizer.kind = ZINF_ADAM;
-        status = plan(&counted, &budget, config, &error);
+        zinf_budget_lower(&job.budget, &config->memory);
+        status = plan(&counted, &job, config, &error);
     }
     if (status)
         zinf_error_log("%s", error.text);
-    if (status == ZINF_E_DOES_NOT_FIT && !options->json)
-        print_alternatives(config, &budget);
+    if (status == ZINF_E_DOES_NOT_FIT && !options->json) {
+        char *table = zinf_estimate_alternatives(config, (int)job.ranks, &job.budget);
+        fprintf(stderr, "\n%s", table);
+        free(table);
+    }
     zinf_config_free(config);
     return status;
 }

@@ -98,13 +98,13 @@ static void say_memory(const struct zinf_run *run)
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
     const double mib = 1024.0 * 1024.0;
     char text[96];
-    zinf_info("memory      %.1f MiB a rank: weights %.1f, gradients %.1f, optimizer %.1f, windows "
-              "%.1f, communication %.1f, activations %.1f (%s)",
+    zinf_info("memory      %.1f of %.1f MiB a rank (%s): weights %.1f, gradients %.1f, optimizer "
+              "%.1f, windows %.1f, communication %.1f, activations %.1f (%s)",
               (double)(run->device.size_bytes + run->host.size_bytes) / mib,
-              (double)bytes->weights / mib, (double)bytes->gradients / mib,
-              (double)bytes->optimizer / mib, (double)bytes->windows / mib,
-              (double)bytes->communication / mib, (double)run->step.activation_bytes / mib,
-              activations_text(run, text));
+              (double)run->budget.both / mib, run->budget.both_source, (double)bytes->weights / mib,
+              (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
+              (double)bytes->windows / mib, (double)bytes->communication / mib,
+              (double)run->step.activation_bytes / mib, activations_text(run, text));
     if (run->zero.update_length > 0)
         zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe in %d records "
                   "by %s%s, %.1f MiB of rings, %.1f MiB stay in host memory",
@@ -115,9 +115,10 @@ static void say_memory(const struct zinf_run *run)
                   (double)bytes->rings / mib, (double)bytes->cache / mib);
     else if (run->zero.options.offload.optimizer != ZINF_TIER_DEVICE ||
              run->zero.options.offload.parameters != ZINF_TIER_DEVICE)
-        zinf_info("offload     optimizer %s, parameters %s",
+        zinf_info("offload     optimizer %s, parameters %s%s",
                   tier_name(run->zero.options.offload.optimizer),
-                  tier_name(run->zero.options.offload.parameters));
+                  tier_name(run->zero.options.offload.parameters),
+                  bytes->cache ? "; all of it stays in host memory" : "");
     say_inputs(run);
 }
 

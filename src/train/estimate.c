@@ -33,34 +33,32 @@ static size_t checkpoint_bytes(const struct zinf_run *run)
 }
 
 int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *config, int ranks,
-                  const struct zinf_memory_limits *limits, struct zinf_error *error)
+                  const struct zinf_budget *budget, struct zinf_error *error)
 {
     struct zinf_run run;
-    struct zinf_memory_limits narrowed = *limits;
     struct zinf_comm comm;
     memset(estimate, 0, sizeof *estimate);
     int status = open_planned(&run, config, &comm, ranks, error);
     if (status)
         return status;
-    zinf_run_narrow_limits(&narrowed, config);
-    bool fits = zinf_run_choose_kept_layers(&run, true, &narrowed) >= 0;
-    *estimate = (struct zinf_estimate){
-        .bytes = run.zero.bytes,
-        .activation_bytes = run.step.activation_bytes,
-        .inputs = run.step.activations.bytes,
-        .nvme_bytes = run.zero.bytes.nvme + run.step.activations.bytes.nvme,
-        .input_windows = run.step.activations.window_count,
-        .device_bytes = run.device.used_bytes,
-        .host_bytes = run.host.used_bytes,
-        .kept_layers = run.step.options.kept_layers,
-        .layers = (int)run.model->layers,
-        .parameters = run.model->total_count,
-        .comm_bytes = run.plan.comm_bytes,
-        .operations = run.plan.count[ZINF_LANE_COMPUTE] + run.plan.count[ZINF_LANE_COMM],
-        .windows = run.plan.window_count,
-        .records = run.zero.record_count,
-        .checkpoint_bytes = checkpoint_bytes(&run),
-        .checksum = run.plan.checksum};
+    zinf_run_choose_kept_layers(&run, true, budget);
+    *estimate = (struct zinf_estimate){.bytes = run.zero.bytes,
+                                       .activation_bytes = run.step.activation_bytes,
+                                       .inputs = run.step.activations.bytes,
+                                       .nvme_bytes = zinf_run_nvme_bytes(&run),
+                                       .input_windows = run.step.activations.window_count,
+                                       .device_bytes = run.device.used_bytes,
+                                       .host_bytes = run.host.used_bytes,
+                                       .kept_layers = run.step.options.kept_layers,
+                                       .layers = (int)run.model->layers,
+                                       .parameters = run.model->total_count,
+                                       .comm_bytes = run.plan.comm_bytes,
+                                       .operations = run.plan.count[ZINF_LANE_COMPUTE] +
+                                                     run.plan.count[ZINF_LANE_COMM],
+                                       .windows = run.plan.window_count,
+                                       .records = run.zero.record_count,
+                                       .checkpoint_bytes = checkpoint_bytes(&run),
+                                       .checksum = run.plan.checksum};
     zinf_zero_nvme_traffic(&run.zero, &run.plan, &estimate->nvme_read_bytes,
                            &estimate->nvme_write_bytes);
     estimate->cached_fraction = zinf_zero_cached_fraction(&run.zero);
@@ -69,17 +67,77 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         zinf_activations_traffic(&run.step.activations, run.step.options.micro_count);
     estimate->nvme_read_bytes += estimate->inputs_nvme_bytes;
     estimate->nvme_write_bytes += estimate->inputs_nvme_bytes;
-    if (!fits)
-        estimate->shortage = zinf_run_limit_text(&run, &narrowed);
+    estimate->exceeded = zinf_budget_exceeded(budget, estimate->device_bytes, estimate->host_bytes,
+                                              estimate->nvme_bytes);
     zinf_run_close(&run);
-    return fits ? ZINF_OK : ZINF_E_DOES_NOT_FIT;
+    return !estimate->exceeded ? ZINF_OK : ZINF_E_DOES_NOT_FIT;
 }
 
 void zinf_estimate_release(struct zinf_estimate *estimate)
 {
     free(estimate->resident);
-    free(estimate->shortage);
+    free(estimate->exceeded);
     memset(estimate, 0, sizeof *estimate);
+}
+
+struct choice {
+    int stage;
+    enum zinf_config_device optimizer, parameters;
+    bool inputs; /* of layers on nvme too */
+    const char *text;
+};
+
+/* A row of the table, or NULL when this cannot be planned. */
+static char *alternative(const struct zinf_config *config, int ranks,
+                         const struct zinf_budget *budget, const struct choice *choice)
+{
+    const double mib = 1024.0 * 1024.0;
+    struct zinf_config other = *config;
+    struct zinf_estimate e;
+    struct zinf_error error;
+    other.zero.stage = choice->stage;
+    other.offload.optimizer = choice->optimizer;
+    other.offload.parameters = choice->parameters;
+    other.offload.max_in_cpu = 0;
+    other.memory.cache_bytes = 0;
+    other.memory.activations = choice->inputs ? ZINF_ACTIVATIONS_NVME : ZINF_ACTIVATIONS_AUTO;
+    int status = zinf_estimate(&e, &other, ranks, budget, &error);
+    char *row = NULL;
+    if (!status || status == ZINF_E_DOES_NOT_FIT)
+        row = zinf_format("  %-36s %8.1f %12.1f %12.1f  %s\n", choice->text,
+                          (double)e.device_bytes / mib, (double)e.host_bytes / mib,
+                          (double)e.nvme_bytes / mib, status ? "does not fit" : "fits");
+    zinf_estimate_release(&e);
+    return row;
+}
+
+char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
+                                 const struct zinf_budget *budget)
+{
+    enum zinf_config_device none = ZINF_CONFIG_DEVICE_NONE, cpu = ZINF_CONFIG_DEVICE_CPU,
+                            nvme = ZINF_CONFIG_DEVICE_NVME;
+    const struct choice choices[] = {
+        {config->zero.stage, config->offload.optimizer, config->offload.parameters, false,
+         "as the file says, nothing cached"},
+        {1, none, none, false, "stage 1"},
+        {2, none, none, false, "stage 2"},
+        {3, none, none, false, "stage 3"},
+        {3, cpu, none, false, "stage 3, optimizer cpu"},
+        {3, cpu, cpu, false, "stage 3, optimizer cpu, param cpu"},
+        {3, nvme, none, false, "stage 3, optimizer nvme"},
+        {3, nvme, nvme, false, "stage 3, optimizer nvme, param nvme"},
+        {3, nvme, nvme, true, "the same, activations nvme"},
+    };
+    char *table = zinf_strdup("  what a rank would need, with            device MiB     host MiB "
+                              "    nvme MiB\n");
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        char *row = alternative(config, ranks, budget, &choices[i]);
+        char *longer = zinf_format("%s%s", table, row ? row : "");
+        free(table);
+        free(row);
+        table = longer;
+    }
+    return table;
 }
 
 int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error)

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "train/budget.h"
 #include "train/config.h"
 #include "zero/activations.h"
 #include "zero/zero.h"
@@ -16,13 +17,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/** What a rank may use, bytes, and who says so; SIZE_MAX = not limited. */
-struct zinf_memory_limits {
-    size_t device, host;
-    size_t both; /* of one RAM that holds both */
-    const char *device_source, *host_source, *both_source; /* "zinf.memory.device", "--gpu-memory" */
-};
 
 /** Of one rank. */
 struct zinf_estimate {
@@ -42,18 +36,24 @@ struct zinf_estimate {
     double cached_fraction;                     /* of the optimizer's records, by bytes */
     struct zinf_resident_run *resident;         /* (resident_count) what stays in host memory; owned */
     int resident_count;
-    char *shortage;                             /* what does not fit: "7 MiB on the device, and ..."; NULL = all does; owned */
+    char *exceeded;                             /* what does not fit, or NULL; owned */
 };
 
 /**
  * Fill `estimate`; release it whatever comes back.
- * @param limits  of the machine; zinf.memory.device and .host of the configuration lower them
  * @return 0; ZINF_E_DOES_NOT_FIT (estimate is filled); ZINF_E_DATA or ZINF_E_USAGE with error filled
  */
 int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *config, int ranks,
-                  const struct zinf_memory_limits *limits, struct zinf_error *error);
+                  const struct zinf_budget *budget, struct zinf_error *error);
 
 void zinf_estimate_release(struct zinf_estimate *estimate);
+
+/**
+ * What would fit: stages and offloads from the fastest on, each with what it needs, nothing cached, activations "auto".
+ * @return a table, each line ends with a newline; owned by the caller
+ */
+char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
+                                 const struct zinf_budget *budget);
 
 /** Print every operation of a training step to standard output, both lanes in order. @return as zinf_estimate() */
 int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error);

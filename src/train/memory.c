@@ -9,12 +9,16 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "topology/machine.h"
+#include "train/estimate.h"
 
 enum {
-    LARGEST_RECORD = 4 << 20
-}; /* elements: 16 MiB a part keeps a drive busy, and a ring of four small */
+    LARGEST_RECORD = 4 << 20, /* elements: 16 MiB a part keeps a drive busy, a ring of four small */
+    SMALLEST_RECORD = 64 << 10 /* 256 KiB a part: below it a drive is busy with requests */
+};
 
 static enum zinf_tier tier_of(enum zinf_config_device device)
 {
@@ -30,14 +34,15 @@ static const char *folder_of(const char *chosen, const struct zinf_config_list *
     return chosen ? chosen : list->count > 0 ? list->items[0] : "nvme_path";
 }
 
-/* sub_group_size is an upper bound: its default of 1e9 would be 12 GB a record. */
+/* sub_group_size is an upper bound, and so is what the budget allows: its default of 1e9 would be
+ * 12 GB a record. */
 static struct zinf_offload offload_of(const struct zinf_run *run)
 {
     const struct zinf_config *config = run->config;
     const struct zinf_config_offload *offload = &config->offload;
     int64_t record = config->zero.sub_group_size;
-    if (record < 1024 || record > LARGEST_RECORD)
-        record = LARGEST_RECORD;
+    if (record < 1024 || record > run->largest_record)
+        record = run->largest_record;
     return (struct zinf_offload){
         .optimizer = tier_of(offload->optimizer),
         .parameters = tier_of(offload->parameters),
@@ -118,36 +123,33 @@ static void count_memory(struct zinf_run *run, bool training, int kept_layers)
     lay_out(run, training, kept_layers);
 }
 
-static bool fits(const struct zinf_run *run, const struct zinf_memory_limits *limits)
+static bool fits(const struct zinf_run *run, const struct zinf_budget *budget)
 {
-    return run->device.used_bytes <= limits->device && run->host.used_bytes <= limits->host &&
-           run->device.used_bytes + run->host.used_bytes <= limits->both;
-}
-
-/* Bytes that the host pool may still grow by. */
-static size_t host_left(const struct zinf_run *run, const struct zinf_memory_limits *limits)
-{
-    size_t host = limits->host - run->host.used_bytes;
-    size_t both = limits->both - run->device.used_bytes - run->host.used_bytes;
-    return host < both ? host : both;
+    return zinf_budget_holds(budget, run->device.used_bytes, run->host.used_bytes);
 }
 
 int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
-                                const struct zinf_memory_limits *limits)
+                                const struct zinf_budget *budget)
 {
     enum zinf_config_activations mode = run->config->memory.activations;
     bool may_keep = mode == ZINF_ACTIVATIONS_AUTO || mode == ZINF_ACTIVATIONS_KEEP;
     int kept = training && may_keep ? (int)run->model->layers : 0;
     int64_t cache = run->config->memory.cache_bytes;
     run->cache_bytes = cache > 0 ? (size_t)cache : 0;
+    run->largest_record = LARGEST_RECORD;
     count_memory(run, training, kept);
-    while (mode == ZINF_ACTIVATIONS_AUTO && kept > 0 && !fits(run, limits))
+    while (mode == ZINF_ACTIVATIONS_AUTO && kept > 0 && !fits(run, budget))
         count_memory(run, training, --kept);
-    if (!fits(run, limits))
+    /* Nothing else is left to give: shorter records make shorter rings. */
+    while (run->zero.bytes.rings && run->largest_record > SMALLEST_RECORD && !fits(run, budget)) {
+        run->largest_record /= 2;
+        count_memory(run, training, kept);
+    }
+    if (!fits(run, budget))
         return -1;
     /* What is resident makes rings smaller, never larger; the two pages are what alignment may add.
      */
-    size_t left = host_left(run, limits);
+    size_t left = zinf_budget_host_left(budget, run->device.used_bytes, run->host.used_bytes);
     if (cache < 0 && left > 8192) {
         run->cache_bytes = left - 8192;
         count_memory(run, training, kept);
@@ -155,94 +157,98 @@ int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
     return kept;
 }
 
-void zinf_run_narrow_limits(struct zinf_memory_limits *limits, const struct zinf_config *config)
+size_t zinf_run_nvme_bytes(const struct zinf_run *run)
 {
-    const struct zinf_config_memory *memory = &config->memory;
-    if (memory->device_bytes >= 0 && (size_t)memory->device_bytes < limits->device) {
-        limits->device = (size_t)memory->device_bytes;
-        limits->device_source = "zinf.memory.device";
-    }
-    if (memory->host_bytes >= 0 && (size_t)memory->host_bytes < limits->host) {
-        limits->host = (size_t)memory->host_bytes;
-        limits->host_source = "zinf.memory.host";
-    }
+    return run->zero.bytes.nvme + run->step.activations.bytes.nvme;
 }
 
-char *zinf_run_limit_text(const struct zinf_run *run, const struct zinf_memory_limits *limits)
+/* What a rank puts into each of its folders, and on which file system that is. */
+struct claim {
+    uint64_t device[3], bytes[3];
+};
+
+/* Space on the drives before anything is made there: what all ranks of this node want of a file
+ * system against what it has; where that is less, the budget becomes this rank's share of it.
+ * Collective. Returns what is wrong, or NULL. */
+static char *drive_exceeded(struct zinf_run *run)
 {
-    const double mib = 1024.0 * 1024.0;
-    size_t device = run->device.used_bytes, host = run->host.used_bytes;
-    if (device > limits->device)
-        return zinf_format("%.1f MiB on the device, and %s is %.1f MiB", (double)device / mib,
-                           limits->device_source, (double)limits->device / mib);
-    if (host > limits->host)
-        return zinf_format("%.1f MiB of host memory, and %s is %.1f MiB", (double)host / mib,
-                           limits->host_source, (double)limits->host / mib);
-    return zinf_format("%.1f MiB, and its budget is %.1f MiB (%s)", (double)(device + host) / mib,
-                       (double)limits->both / mib, limits->both_source);
+    const char *const folders[3] = {run->optimizer_path, run->parameter_path, run->activation_path};
+    const uint64_t bytes[3] = {run->zero.swap_bytes[0], run->zero.swap_bytes[1],
+                               run->step.activations.bytes.nvme};
+    const struct zinf_rankmap_row *rows = run->rankmap.rows;
+    struct claim mine = {0}, *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
+    char *why = NULL;
+    for (int i = 0; i < 3; i++) {
+        struct stat status;
+        if (bytes[i] && folders[i] && !stat(folders[i], &status)) {
+            mine.device[i] = (uint64_t)status.st_dev;
+            mine.bytes[i] = bytes[i];
+        }
+    }
+    zinf_comm_gather_small(run->comm, &mine, sizeof mine, all);
+    for (int i = 0; i < 3 && !why; i++) {
+        struct statvfs space;
+        double wanted = 0;
+        /* A folder that is not there is told where it is opened. */
+        if (!mine.bytes[i] || statvfs(folders[i], &space))
+            continue;
+        for (int r = 0; r < run->comm->size; r++)
+            for (int j = 0; j < 3; j++)
+                if (!strcmp(rows[r].host, rows[run->comm->rank].host) &&
+                    all[r].device[j] == mine.device[i])
+                    wanted += (double)all[r].bytes[j];
+        double there = (double)space.f_bavail * (double)space.f_frsize;
+        if (wanted <= there)
+            continue;
+        run->budget.nvme = (size_t)((double)zinf_run_nvme_bytes(run) * there / wanted);
+        why = zinf_format("%.1f MiB; the ranks of this node need %.1f MiB on the drive of %s, "
+                          "%.1f MiB are free",
+                          (double)mine.bytes[i] / 1048576, wanted / 1048576, folders[i],
+                          there / 1048576);
+    }
+    free(all);
+    return why;
 }
 
-static int does_not_fit(const struct zinf_run *run, const struct zinf_memory_limits *limits)
+static void say_does_not_fit(const struct zinf_run *run, const char *why)
 {
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
     const double mib = 1024.0 * 1024.0;
-    char *needs = zinf_run_limit_text(run, limits);
-    zinf_error_log("this does not fit: a rank needs %s\n"
-                   "  weights        %8.0f MiB\n"
-                   "  gradients      %8.0f MiB\n"
-                   "  optimizer      %8.0f MiB\n"
-                   "  windows        %8.0f MiB\n"
-                   "  communication  %8.0f MiB\n"
-                   "  rings          %8.0f MiB\n"
-                   "  cache          %8.0f MiB\n"
-                   "  activations    %8.0f MiB on the device, %.0f MiB of blocks' inputs in host "
-                   "memory\n"
-                   "use more ranks or a higher ZeRO stage, a smaller micro-batch or sequence "
-                   "length, offload to nvme with a lower buffer_count or sub_group_size, or "
-                   "zinf.memory.activations=recompute, cpu or nvme",
-                   needs, (double)bytes->weights / mib, (double)bytes->gradients / mib,
-                   (double)bytes->optimizer / mib, (double)bytes->windows / mib,
-                   (double)bytes->communication / mib, (double)bytes->rings / mib,
-                   (double)bytes->cache / mib, (double)run->step.activation_bytes / mib,
-                   (double)run->step.activations.bytes.host / mib);
-    free(needs);
-    return ZINF_E_DOES_NOT_FIT;
+    char *table = zinf_estimate_alternatives(run->config, run->comm->size, &run->budget);
+    zinf_error_log(
+        "this does not fit: rank %d needs %s\n"
+        "  weights        %8.1f MiB\n"
+        "  gradients      %8.1f MiB\n"
+        "  optimizer      %8.1f MiB\n"
+        "  windows        %8.1f MiB\n"
+        "  communication  %8.1f MiB\n"
+        "  rings          %8.1f MiB\n"
+        "  cache          %8.1f MiB\n"
+        "  activations    %8.1f MiB on the device, %.1f MiB of blocks' inputs in host "
+        "memory\n"
+        "  on NVMe        %8.1f MiB\n"
+        "use more ranks, a smaller micro-batch or sequence length, or what fits of\n%s",
+        run->comm->rank, why, (double)bytes->weights / mib, (double)bytes->gradients / mib,
+        (double)bytes->optimizer / mib, (double)bytes->windows / mib,
+        (double)bytes->communication / mib, (double)bytes->rings / mib, (double)bytes->cache / mib,
+        (double)run->step.activation_bytes / mib, (double)run->step.activations.bytes.host / mib,
+        (double)zinf_run_nvme_bytes(run) / mib, table);
+    free(table);
 }
 
-/* What a rank may use when nobody said: contract section 2, memory.host auto; on a CPU rank device
- * memory is the same RAM. */
-static size_t memory_budget(const struct zinf_machine *machine, int local_ranks,
-                            const char **source)
+/* The first rank that has something to say says it. Collective. */
+static int agree_to_fit(struct zinf_run *run, const char *why)
 {
-    double available = (double)machine->memory_available / local_ranks;
-    *source = "0.9 x available memory / ranks on this node";
-    if (machine->limit_data && (double)machine->limit_data < available) {
-        available = (double)machine->limit_data;
-        *source = "0.9 x RLIMIT_DATA";
-    }
-    if (machine->limit_address_space && (double)machine->limit_address_space < available) {
-        available = (double)machine->limit_address_space;
-        *source = "0.9 x RLIMIT_AS";
-    }
-    return (size_t)(0.9 * available);
-}
-
-/* What the file gives counts as it stands; what it leaves open shares the RAM that is there. */
-static struct zinf_memory_limits limits_of(const struct zinf_run *run)
-{
-    const struct zinf_config_memory *memory = &run->config->memory;
-    struct zinf_memory_limits limits = {.device = SIZE_MAX, .host = SIZE_MAX};
-    struct zinf_machine machine;
-    zinf_machine_read(&machine, "");
-    limits.both = memory_budget(&machine, run->comm->local_size, &limits.both_source);
-    zinf_run_narrow_limits(&limits, run->config);
-    if (memory->device_bytes >= 0 && memory->host_bytes >= 0)
-        limits.both = SIZE_MAX;
-    else if (memory->device_bytes >= 0 && limits.device > limits.both)
-        limits.both = limits.device;
-    else if (memory->host_bytes >= 0 && limits.host > limits.both)
-        limits.both = limits.host;
-    return limits;
+    int wrong = why != NULL, first = -1;
+    int *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
+    zinf_comm_gather_small(run->comm, &wrong, sizeof wrong, all);
+    for (int i = run->comm->size - 1; i >= 0; i--)
+        if (all[i])
+            first = i;
+    free(all);
+    if (first == run->comm->rank)
+        say_does_not_fit(run, why);
+    return first < 0 ? ZINF_OK : ZINF_E_DOES_NOT_FIT;
 }
 
 /* Pages that I/O fills must stay where they are. Without the right to lock them the run is slower,
@@ -280,20 +286,27 @@ static size_t least_of_all(struct zinf_comm *comm, size_t mine)
 
 int zinf_run_take_memory(struct zinf_run *run, bool training)
 {
-    struct zinf_memory_limits limits = limits_of(run);
-    int kept = zinf_run_choose_kept_layers(run, training, &limits);
-    int status = kept < 0 ? does_not_fit(run, &limits) : ZINF_OK;
-    status = zinf_comm_agree(run->comm, status);
-    /* The smallest number of kept layers of all ranks is everyone's: results do not depend on it,
-     * times would. */
+    struct zinf_machine machine;
+    zinf_machine_read(&machine, "");
+    run->budget = zinf_budget_of_run(&machine, run->comm->local_size, &run->config->memory);
+    int kept = zinf_run_choose_kept_layers(run, training, &run->budget);
+    /* The smallest choices of all ranks are everyone's: results do not depend on them, times would.
+     */
     int least = zinf_comm_agree(run->comm, kept);
     run->cache_bytes = least_of_all(run->comm, run->cache_bytes);
-    if (!status) {
+    run->largest_record = (int64_t)least_of_all(run->comm, (size_t)run->largest_record);
+    if (least >= 0)
         count_memory(run, training, least);
+    char *why = zinf_budget_exceeded(&run->budget, run->device.used_bytes, run->host.used_bytes,
+                                     zinf_run_nvme_bytes(run));
+    char *full = drive_exceeded(run);
+    int status = agree_to_fit(run, why ? why : full);
+    free(why);
+    free(full);
+    if (!status)
         status = zinf_comm_agree(run->comm, zinf_pool_open_shared(&run->device, run->comm));
-        if (!status && run->host.used_bytes)
-            status = zinf_comm_agree(run->comm, zinf_pool_open(&run->host));
-    }
+    if (!status && run->host.used_bytes)
+        status = zinf_comm_agree(run->comm, zinf_pool_open(&run->host));
     if (status)
         return status;
     lay_out(run, training, least);

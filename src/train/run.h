@@ -16,8 +16,8 @@
 #include "topology/comm.h"
 #include "topology/rankmap.h"
 #include "train/activity.h"
+#include "train/budget.h"
 #include "train/config.h"
-#include "train/estimate.h"
 #include "train/loss_scale.h"
 #include "train/results.h"
 #include "train/run_folder.h"
@@ -41,6 +41,8 @@ struct zinf_run {
     struct zinf_plan plan, evaluation_plan;
     struct zinf_pool device, host; /* on a CPU rank both are RAM */
     size_t pinned_bytes;           /* of host, locked in memory */
+    struct zinf_budget budget;     /* what this rank may use */
+    int64_t largest_record;        /* elements; equal on all ranks */
     size_t cache_bytes;            /* zinf.memory.cache, "auto" worked out; equal on all ranks */
     struct zinf_zero zero;
     struct zinf_step step;
@@ -83,15 +85,13 @@ int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens);
 void zinf_run_build_plans(struct zinf_run *run, bool training);
 /**
  * Count all memory on empty pools: the last layers whose activations fit with everything else keep them, the others compute them again.
- * Only as zinf.memory.activations says: "auto" never moves inputs to another tier. Local.
+ * What still does not fit gets shorter records. A cache "auto" has what is left. Only as zinf.memory.activations says: "auto" never moves inputs to another tier. Local.
  * @return how many, or -1: it does not fit even without
  */
 int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
-                                const struct zinf_memory_limits *limits);
-/** zinf.memory.device and .host, where the file gives them, lower `limits`. */
-void zinf_run_narrow_limits(struct zinf_memory_limits *limits, const struct zinf_config *config);
-/** Which limit a layout that does not fit breaks: "7 MiB on the device, and zinf.memory.device is 5 MiB". Owned by the caller. */
-char *zinf_run_limit_text(const struct zinf_run *run, const struct zinf_memory_limits *limits);
+                                const struct zinf_budget *budget);
+/** What this rank puts on NVMe, padding included, as laid out last. */
+size_t zinf_run_nvme_bytes(const struct zinf_run *run);
 /** Work out, check and take all memory. Collective. @return 0 or ZINF_E_DOES_NOT_FIT with a table */
 int zinf_run_take_memory(struct zinf_run *run, bool training);
 /** Steps of an epoch at this batch size; an incomplete last batch is dropped. */

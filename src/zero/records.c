@@ -47,6 +47,8 @@ static void cut_blocks(struct zinf_zero *zero)
 {
     int64_t size = zero->options.offload.record_elements;
     ZINF_ASSERT(size > 0);
+    zero->cut_elements = size;
+    zero->record_count = 0;
     for (int b = 0; b < zero->options.model->block_count; b++) {
         struct zinf_range owned = zinf_zero_owned(zero, b);
         int64_t count = owned.end - owned.begin;
@@ -59,6 +61,11 @@ static void cut_blocks(struct zinf_zero *zero)
             zero->records[zero->record_count++] = (struct zinf_record){
                 .block = b, .begin = begin, .count = count - begin < size ? count - begin : size};
     }
+    size_t count = (size_t)zero->record_count;
+    zero->update_items = zinf_realloc(zero->update_items, count * sizeof *zero->update_items);
+    zero->fetch_items = zinf_realloc(zero->fetch_items, count * sizeof *zero->fetch_items);
+    zero->update_sequence =
+        zinf_realloc(zero->update_sequence, count * sizeof *zero->update_sequence);
 }
 
 /* Which of the two files a part is in: the optimizer's (0) or the parameters' (1). */
@@ -111,6 +118,7 @@ static void make_items(struct zinf_zero *zero)
             update->write[part] = true;
             fetch->extent[part] = fetched ? extent[file] : -1;
             fetch->read[part] = true;
+            fetch->write[part] = false;
             extent[file] += streams;
         }
     }
@@ -156,20 +164,17 @@ void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host)
 {
     if (!any_streams(zero))
         return;
-    if (!zero->records) {
+    if (zero->cut_elements != zero->options.offload.record_elements)
         cut_blocks(zero);
-        size_t count = (size_t)zero->record_count;
-        zero->update_items = zinf_alloc(count * sizeof *zero->update_items);
-        zero->fetch_items = zinf_alloc(count * sizeof *zero->fetch_items);
-        zero->update_sequence = zinf_alloc(count * sizeof *zero->update_sequence);
-    }
+    zero->swap_bytes[0] = zero->swap_bytes[1] = 0;
     zinf_zero_choose_resident(zero);
     zinf_zero_lay_out_resident(zero, host);
     make_items(zero);
     for (int r = 0; r < zero->record_count; r++)
         for (int part = 0; part < ZINF_RING_PARTS; part++)
             if (travels(zero, r, part))
-                zero->bytes.nvme += zinf_zero_part_bytes(zero, r, part);
+                zero->swap_bytes[file_of(zero, part)] += zinf_zero_part_bytes(zero, r, part);
+    zero->bytes.nvme = zero->swap_bytes[0] + zero->swap_bytes[1];
     lay_out_ring(zero, false, host);
     if (zero->options.offload.parameters == ZINF_TIER_NVME)
         lay_out_ring(zero, true, host);

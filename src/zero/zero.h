@@ -118,12 +118,14 @@ struct zinf_zero {
     double *agree_all, *report_all; /* (ranks, COUNT) afterwards */
     int rank, ranks;
     struct zinf_record *records;    /* of all blocks, in order */
+    int64_t cut_elements;           /* the record_elements by which they were cut */
     int record_count;
     struct zinf_ring_item *update_items, *fetch_items; /* (record_count) */
     int *update_sequence;           /* records that pass through the update ring; those that are all resident do not */
     int64_t update_length;
     struct zinf_ring update_ring, fetch_ring; /* of the compute lane; of the mover */
     struct zinf_aio update_aio, fetch_aio;
+    size_t swap_bytes[2];           /* of bytes.nvme, what is in each of these */
     struct zinf_swap *swaps[2];     /* of the optimizer's folder and of the parameters'; one serves both when they are the same */
     int *fetch_sequence;            /* records in the order of the plan's gathers */
     int64_t fetch_length;

@@ -1,0 +1,111 @@
+/*
+ * What a rank may use. See budget.h.
+ */
+#include "train/budget.h"
+
+#include <stdio.h>
+
+#include "base/status.h"
+
+static const double share = 0.9; /* contract section 2, memory.host auto */
+
+struct zinf_budget zinf_budget_unlimited(void)
+{
+    return (struct zinf_budget){.device = SIZE_MAX,
+                                .host = SIZE_MAX,
+                                .both = SIZE_MAX,
+                                .nvme = SIZE_MAX,
+                                .device_source = "zinf.memory.device",
+                                .host_source = "zinf.memory.host",
+                                .nvme_source = "zinf.memory.nvme"};
+}
+
+static void lower(size_t *limit, const char **source, int64_t given, const char *key)
+{
+    if (given < 0 || (size_t)given >= *limit)
+        return;
+    *limit = (size_t)given;
+    *source = key;
+}
+
+void zinf_budget_lower(struct zinf_budget *budget, const struct zinf_config_memory *memory)
+{
+    lower(&budget->device, &budget->device_source, memory->device_bytes, "zinf.memory.device");
+    lower(&budget->host, &budget->host_source, memory->host_bytes, "zinf.memory.host");
+    lower(&budget->nvme, &budget->nvme_source, memory->nvme_bytes, "zinf.memory.nvme");
+}
+
+/* The RAM a rank can have at all, and what sets it. A limit that is used up already leaves 0. */
+static double ram_of(const struct zinf_machine *machine, int local_ranks, char *source,
+                     size_t source_bytes)
+{
+    double ram = (double)machine->memory_available / local_ranks;
+    double data = (double)machine->limit_data - (double)machine->data_in_use;
+    double mapped = (double)machine->limit_address_space - (double)machine->mapped;
+    snprintf(source, source_bytes, "available memory / %d rank%s on this node", local_ranks,
+             local_ranks == 1 ? "" : "s");
+    if (machine->limit_data && data < ram) {
+        ram = data;
+        snprintf(source, source_bytes, "(RLIMIT_DATA - data in use)");
+    }
+    if (machine->limit_address_space && mapped < ram) {
+        ram = mapped;
+        snprintf(source, source_bytes, "(RLIMIT_AS - mapped)");
+    }
+    return ram > 0 ? ram : 0;
+}
+
+struct zinf_budget zinf_budget_of_run(const struct zinf_machine *machine, int local_ranks,
+                                      const struct zinf_config_memory *memory)
+{
+    struct zinf_budget budget = zinf_budget_unlimited();
+    char source[64];
+    double ram = ram_of(machine, local_ranks, source, sizeof source), given = 0;
+    given += memory->device_bytes > 0 ? (double)memory->device_bytes : 0;
+    given += memory->host_bytes > 0 ? (double)memory->host_bytes : 0;
+    if (given > share * ram) {
+        budget.both = (size_t)(given < ram ? given : ram);
+        snprintf(budget.both_source, sizeof budget.both_source, "%s", source);
+    } else {
+        budget.both = (size_t)(share * ram);
+        snprintf(budget.both_source, sizeof budget.both_source, "%g x %s", share, source);
+    }
+    zinf_budget_lower(&budget, memory);
+    return budget;
+}
+
+bool zinf_budget_holds(const struct zinf_budget *budget, size_t device_bytes, size_t host_bytes)
+{
+    return device_bytes <= budget->device && host_bytes <= budget->host &&
+           device_bytes + host_bytes <= budget->both;
+}
+
+size_t zinf_budget_host_left(const struct zinf_budget *budget, size_t device_bytes,
+                             size_t host_bytes)
+{
+    if (!zinf_budget_holds(budget, device_bytes, host_bytes))
+        return 0;
+    size_t host = budget->host - host_bytes, both = budget->both - device_bytes - host_bytes;
+    return host < both ? host : both;
+}
+
+static char *exceeded(size_t bytes, const char *where, size_t limit, const char *source)
+{
+    const double mib = 1024.0 * 1024.0;
+    return zinf_format("%.1f MiB %s, %.1f MiB are allowed (%s)", (double)bytes / mib, where,
+                       (double)limit / mib, source);
+}
+
+char *zinf_budget_exceeded(const struct zinf_budget *budget, size_t device_bytes, size_t host_bytes,
+                           size_t nvme_bytes)
+{
+    if (device_bytes > budget->device)
+        return exceeded(device_bytes, "on the device", budget->device, budget->device_source);
+    if (host_bytes > budget->host)
+        return exceeded(host_bytes, "in host memory", budget->host, budget->host_source);
+    if (device_bytes + host_bytes > budget->both)
+        return exceeded(device_bytes + host_bytes, "of memory", budget->both, budget->both_source);
+    if (nvme_bytes > budget->nvme)
+        return exceeded(nvme_bytes, "on NVMe", budget->nvme, budget->nvme_source);
+    return NULL;
+}
