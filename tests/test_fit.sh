@@ -54,7 +54,7 @@ out=$("$tools/metrics_diff" "$work/wide/metrics.jsonl" "$work/tight/metrics.json
 mkdir "$work/small"
 if mount -t tmpfs -o size=100k tmpfs "$work/small" 2> /dev/null; then
     trap 'umount "$work/small" 2> /dev/null; rm -rf "$work"' EXIT
-    refused "small drive" "the ranks of this node need .* on the drive of $work/small" --set $o.nvme_path="$work/small" --set $p.nvme_path="$work/small"
+    refused "small drive" "nvme_path $work/small: the ranks of this node need" --set $o.nvme_path="$work/small" --set $p.nvme_path="$work/small"
     grep -q "optimizer nvme, param nvme .* does not fit" "$work/out" || fail "the table does not know the drive's space"
 fi
 

@@ -161,7 +161,7 @@ for n in $counts; do
     grep -q "run folder $work/disk/run: a checkpoint has .* are free there" "$work/out" || { fail "no word about space"; cat "$work/out"; }
     small --set zinf.model.config.n_embd=256 --set zinf.model.config.n_layer=4
     expect 3 "no space for states"
-    says "the ranks of this node need .* on the drive of $work/disk/nvme, .* are free"
+    says "nvme_path $work/disk/nvme: the ranks of this node need .* there, .* are free"
     no_folder "$work/disk/run"
     [ -z "$(ls -A "$work/disk/nvme")" ] || fail "files are left on the small disk"
     [ "$(free_kib)" -ge $((before - 64)) ] || fail "space is not given back: $(free_kib) of $before KiB"
@@ -170,5 +170,5 @@ done
 # A drive that is full already.
 dd if=/dev/zero of="$work/disk/ballast" bs=1k count=$((before - 40)) 2> /dev/null
 # shellcheck disable=SC2046
-wrong 3 "nvme_path $work/disk/nvme: this rank's swap file needs" $(both "$work/disk/nvme")
+wrong 3 "nvme_path $work/disk/nvme: the ranks of this node need" $(both "$work/disk/nvme")
 finish

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "topology/machine.h"
 #include "train/estimate.h"
@@ -189,8 +190,10 @@ static char *drive_exceeded(struct zinf_run *run)
     for (int i = 0; i < 3 && !why; i++) {
         struct statvfs space;
         double wanted = 0;
-        /* A folder that is not there is told where it is opened. */
-        if (!mine.bytes[i] || statvfs(folders[i], &space))
+        /* A folder that is not there, not ours to write or of no drive (/proc) is told where it is
+         * opened. */
+        if (!mine.bytes[i] || access(folders[i], W_OK | X_OK) || statvfs(folders[i], &space) ||
+            space.f_blocks == 0)
             continue;
         for (int r = 0; r < run->comm->size; r++)
             for (int j = 0; j < 3; j++)
@@ -201,9 +204,9 @@ static char *drive_exceeded(struct zinf_run *run)
         if (wanted <= there)
             continue;
         run->budget.nvme = (size_t)((double)zinf_run_nvme_bytes(run) * there / wanted);
-        why = zinf_format("%.1f MiB; the ranks of this node need %.1f MiB on the drive of %s, "
-                          "%.1f MiB are free",
-                          (double)mine.bytes[i] / 1048576, wanted / 1048576, folders[i],
+        why = zinf_format("%.1f MiB on NVMe; nvme_path %s: the ranks of this node need %.1f MiB "
+                          "there, %.1f MiB are free",
+                          (double)zinf_run_nvme_bytes(run) / 1048576, folders[i], wanted / 1048576,
                           there / 1048576);
     }
     free(all);
