@@ -131,6 +131,19 @@ inline std::string backend_name(const testing::TestParamInfo<Backend> &info)
     return name;
 }
 
+/** What dropout multiplies an element with: rng.h's definition, word by word. */
+inline double dropout_factor(const zinf_dropout &d, uint64_t sample, uint64_t element)
+{
+    if (d.p == 0.0f)
+        return 1.0;
+    uint64_t group = element / 4;
+    uint32_t counter[4] = {(uint32_t)group, ((uint32_t)(group >> 32) & 0xfff) | d.place << 12,
+                           d.sample + (uint32_t)sample, d.step};
+    uint32_t word[4];
+    zinf_rng_philox(counter, d.key, word);
+    return word[element % 4] >= (uint64_t)((double)d.p * 4294967296.0) ? 1.0 / (1.0 - d.p) : 0.0;
+}
+
 inline std::vector<Backend> all_backends()
 {
     std::vector<Backend> backends;

@@ -13,19 +13,6 @@ struct Shape {
     float dropout;
 };
 
-/** Multiplier of a probability: rng.h's definition, word by word. */
-double factor(const zinf_dropout &d, uint64_t sample, uint64_t element)
-{
-    if (d.p == 0.0f)
-        return 1.0;
-    uint64_t group = element / 4;
-    uint32_t counter[4] = {(uint32_t)group, ((uint32_t)(group >> 32) & 0xfff) | d.place << 12,
-                           d.sample + (uint32_t)sample, d.step};
-    uint32_t word[4];
-    zinf_rng_philox(counter, d.key, word);
-    return word[element % 4] >= (uint64_t)((double)d.p * 4294967296.0) ? 1.0 / (1.0 - d.p) : 0.0;
-}
-
 /* Everything in double, one sample and one head after the other. */
 struct Reference {
     std::vector<double> y, log_sum_exp, dqkv;
@@ -58,7 +45,7 @@ void reference_head(const Setting &t, int64_t b, int64_t h, Reference &r)
             for (int64_t i = 0; i < D; i++)
                 p[k] += at(t, token, h, i) * at(t, b * S + k, K, i) * t.op.scale;
             maximum = std::max(maximum, p[k]);
-            f[k] = factor(t.op.dropout, b, (h * S + q) * S + k);
+            f[k] = dropout_factor(t.op.dropout, b, (h * S + q) * S + k);
         }
         for (double &x : p)
             x = std::exp(x - maximum), sum += x;

@@ -75,16 +75,6 @@ double slope(zinf_activation kind, double x)
 
 const zinf_activation kinds[] = {ZINF_GELU_TANH, ZINF_GELU_ERF, ZINF_RELU, ZINF_SILU};
 
-double kept(const zinf_dropout &d, uint64_t sample, uint64_t element)
-{
-    uint64_t group = element / 4;
-    uint32_t counter[4] = {(uint32_t)group, ((uint32_t)(group >> 32) & 0xfff) | d.place << 12,
-                           d.sample + (uint32_t)sample, d.step};
-    uint32_t word[4];
-    zinf_rng_philox(counter, d.key, word);
-    return word[element % 4] >= (uint64_t)((double)d.p * 4294967296.0) ? 1.0 / (1.0 - d.p) : 0.0;
-}
-
 } // namespace
 
 class Norms : public Ops
@@ -287,7 +277,7 @@ TEST_P(Ops, DropoutKeepsAndScalesWhatPhiloxSays)
                 Array dropped(dtype, 1);
                 for (int64_t i = 0; i < batch * per_sample; i++) {
                     double factor = p == 1.0f ? 0.0
-                                    : p > 0   ? kept(d, i / per_sample, i % per_sample)
+                                    : p > 0   ? dropout_factor(d, i / per_sample, i % per_sample)
                                               : 1.0;
                     double want = x[i] * factor;
                     if (add)
