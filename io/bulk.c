@@ -73,7 +73,7 @@ static int start(struct zinf_bulk *bulk, struct zinf_error *error)
     void *memory = mmap(NULL, (size_t)SLOTS * SLOT_BYTES, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
-        return zinf_error_at(error, ZINF_E_RUNTIME, bulk->path, 0, 0,
+        return zinf_error_in(error, ZINF_E_RUNTIME, bulk->path,
                              "no memory for %d buffers of %d bytes to write it with", SLOTS,
                              SLOT_BYTES);
     bulk->memory = memory;
@@ -81,7 +81,7 @@ static int start(struct zinf_bulk *bulk, struct zinf_error *error)
     for (int i = 0; i < SLOTS; i++)
         bulk->slots[i].data = bulk->memory + (size_t)i * SLOT_BYTES;
     if (zinf_aio_open(&bulk->aio, "threads", &options))
-        return zinf_error_at(error, ZINF_E_RUNTIME, bulk->path, 0, 0,
+        return zinf_error_in(error, ZINF_E_RUNTIME, bulk->path,
                              "no threads can be started to write it");
     bulk->file = bulk->aio.engine->add_file(&bulk->aio, bulk->own);
     ZINF_ASSERT(bulk->file >= 0);

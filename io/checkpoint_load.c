@@ -32,8 +32,7 @@ static int resolve(struct zinf_checkpoint_file *file, const char *path, struct z
 {
     file->path = realpath(path, NULL);
     if (!file->path)
-        return zinf_error_at(error, ZINF_E_USAGE, path, 0, 0, "no checkpoint there: %s",
-                             strerror(errno));
+        return zinf_error_in(error, ZINF_E_USAGE, path, "no checkpoint there: %s", strerror(errno));
     int status = zinf_file_open(&file->descriptor, file->path, O_RDONLY, error);
     if (status)
         return error->status = ZINF_E_USAGE;
@@ -134,13 +133,13 @@ static int verify_slab(struct zinf_checkpoint_file *file, int index, int64_t sla
                        error)) {
         char text[sizeof error->text];
         memcpy(text, error->text, sizeof text);
-        return zinf_error_at(error, ZINF_E_CHECKPOINT, file->path, 0, 0, "%s: %.1200s", entry->path,
+        return zinf_error_in(error, ZINF_E_CHECKPOINT, file->path, "%s: %.1200s", entry->path,
                              text);
     }
     if (zinf_crc32c(0, buffer, (size_t)bytes) ==
         file->table.rows[file->table.first_rows[index] + slab])
         return 0;
-    return zinf_error_at(error, ZINF_E_CHECKPOINT, file->path, 0, 0,
+    return zinf_error_in(error, ZINF_E_CHECKPOINT, file->path,
                          "%s is damaged: bytes %lld to %lld do not match their checksum",
                          entry->path, (long long)at, (long long)(at + bytes - 1));
 }
@@ -275,7 +274,7 @@ int zinf_checkpoint_read(const struct zinf_checkpoint_file *file, const char *pa
 {
     const struct zinf_checkpoint_entry *entry = find(file, path);
     if (!entry || entry->file_offset < 0)
-        return zinf_error_at(error, ZINF_E_USAGE, file->path, 0, 0, "%s is not in it", path);
+        return zinf_error_in(error, ZINF_E_USAGE, file->path, "%s is not in it", path);
     int64_t total = (int64_t)(entry->bytes / sizeof(float));
     ZINF_ASSERT(offset >= 0 && count >= 0 && offset <= total && count <= total - offset);
     int status = read_ahead(file, (char *)out, entry->file_offset + (int64_t)sizeof(float) * offset,
@@ -287,7 +286,7 @@ static int load_array(struct zinf_checkpoint_file *file, const struct zinf_array
                       struct zinf_error *error)
 {
     if (!zinf_checkpoint_has(file, array->path, array->dim_count, array->shape))
-        return zinf_error_at(error, ZINF_E_USAGE, file->path, 0, 0,
+        return zinf_error_in(error, ZINF_E_USAGE, file->path,
                              "%s is missing or has another shape: a checkpoint of another model",
                              array->path);
     int status = 0;

@@ -282,7 +282,7 @@ static int combine_parts(struct saver *saver, struct part *parts, size_t count)
             at += parts[next].bytes;
         }
         if (at != bytes)
-            return zinf_error_at(&saver->error, ZINF_E_RUNTIME, saver->path, 0, 0,
+            return zinf_error_in(&saver->error, ZINF_E_RUNTIME, saver->path,
                                  "the ranks' slices of %s do not cover it once: %lld of %lld bytes",
                                  saver->checkpoint->arrays[i].path, (long long)at,
                                  (long long)bytes);

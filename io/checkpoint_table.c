@@ -72,8 +72,8 @@ struct reader {
 
 static int damaged(struct reader *reader, const char *object, const char *why)
 {
-    return zinf_error_at(reader->error, ZINF_E_CHECKPOINT, reader->path, 0, 0, "metadata: %s %s",
-                         object, why);
+    return zinf_error_in(reader->error, ZINF_E_CHECKPOINT, reader->path, "metadata: %s %s", object,
+                         why);
 }
 
 static int begins_with(const char *path, const char *prefix)
@@ -188,7 +188,7 @@ static int read_text(struct reader *reader, const struct zinf_hdf5_object *objec
                          : zinf_file_read(reader->descriptor, reader->path, data,
                                           (size_t)object->bytes, object->offset, reader->error);
     if (!status && !rows_hold(table->rows + row, data, object->bytes))
-        status = zinf_error_at(reader->error, ZINF_E_CHECKPOINT, reader->path, 0, 0,
+        status = zinf_error_in(reader->error, ZINF_E_CHECKPOINT, reader->path,
                                "%s does not match its checksum", object->path);
     if (!status)
         table->texts[table->text_count++] = (struct zinf_text){
@@ -301,8 +301,8 @@ static int check_table(struct reader *reader)
 
 static int newer(struct zinf_error *error, const char *path, int64_t version)
 {
-    return zinf_error_at(
-        error, ZINF_E_CHECKPOINT, path, 0, 0,
+    return zinf_error_in(
+        error, ZINF_E_CHECKPOINT, path,
         "has format version %lld; this zinf reads versions up to %d: use a newer zinf",
         (long long)version, ZINF_CHECKPOINT_VERSION);
 }

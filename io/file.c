@@ -23,7 +23,7 @@ enum { TMPFS_MAGIC_NUMBER = 0x01021994 }; /* of statfs(2) */
 int zinf_file_failed(struct zinf_error *error, const char *path, int number, const char *what)
 {
     int full = number == ENOSPC || number == EDQUOT || number == EFBIG;
-    return zinf_error_at(error, full ? ZINF_E_NO_SPACE : ZINF_E_RUNTIME, path, 0, 0, "%s: %s", what,
+    return zinf_error_in(error, full ? ZINF_E_NO_SPACE : ZINF_E_RUNTIME, path, "%s: %s", what,
                          strerror(number));
 }
 
@@ -122,7 +122,7 @@ int zinf_file_read(int descriptor, const char *path, void *data, size_t bytes, i
     snprintf(what, sizeof what, "cannot read %zu bytes at offset %lld", bytes, (long long)offset);
     if (number > 0)
         return zinf_file_failed(error, path, number, what);
-    return zinf_error_at(error, ZINF_E_RUNTIME, path, 0, 0, "%s: the file ends before", what);
+    return zinf_error_in(error, ZINF_E_RUNTIME, path, "%s: the file ends before", what);
 }
 
 int zinf_file_write(int descriptor, const char *path, const void *data, size_t bytes,
@@ -236,7 +236,7 @@ int zinf_file_size(int descriptor, const char *path, int64_t *bytes, struct zinf
     if (fstat(descriptor, &status))
         return zinf_file_failed(error, path, errno, "cannot be looked at");
     if (!S_ISREG(status.st_mode))
-        return zinf_error_at(error, ZINF_E_RUNTIME, path, 0, 0, "is not a regular file");
+        return zinf_error_in(error, ZINF_E_RUNTIME, path, "is not a regular file");
     *bytes = status.st_size;
     return 0;
 }
@@ -250,9 +250,8 @@ int zinf_file_read_text(const char *path, char **text, size_t *bytes, struct zin
     if (!status)
         status = zinf_file_size(descriptor, path, &size, error);
     if (!status && size > LARGEST_TEXT_BYTES)
-        status = zinf_error_at(error, ZINF_E_RUNTIME, path, 0, 0,
-                               "has %lld bytes, more than the %d read", (long long)size,
-                               LARGEST_TEXT_BYTES);
+        status = zinf_error_in(error, ZINF_E_RUNTIME, path, "has %lld bytes, more than the %d read",
+                               (long long)size, LARGEST_TEXT_BYTES);
     if (!status) {
         buffer = zinf_alloc((size_t)size + 1);
         status = zinf_file_read(descriptor, path, buffer, (size_t)size, 0, error);

@@ -37,7 +37,7 @@ static int tell(struct zinf_error *error, int status, const struct zinf_hdf5_dis
     }
     char reason[160] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost_reason, reason);
-    return zinf_error_at(error, status, disk->path, 0, 0, "%s%s", what, reason);
+    return zinf_error_in(error, status, disk->path, "%s%s", what, reason);
 }
 
 /* ---- writing ---- */
@@ -431,7 +431,7 @@ static void explain_unopened(struct reader *reader)
         refuse(reader, "the file", "cannot be opened by HDF5");
         return;
     }
-    reader->status = zinf_error_at(reader->error, ZINF_E_CHECKPOINT, reader->disk.path, 0, 0,
+    reader->status = zinf_error_in(reader->error, ZINF_E_CHECKPOINT, reader->disk.path,
                                    "metadata: the file is cut short, it has %lld of %lld bytes",
                                    (long long)reader->disk.eof, (long long)end);
 }

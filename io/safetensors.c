@@ -52,8 +52,7 @@ struct reader {
 
 static int bad_tensor(const struct reader *reader, const char *name, const char *why)
 {
-    return zinf_error_at(reader->error, ZINF_E_DATA, reader->path, 0, 0, "tensor %.256s %s", name,
-                         why);
+    return zinf_error_in(reader->error, ZINF_E_DATA, reader->path, "tensor %.256s %s", name, why);
 }
 
 static int read_shape(const struct reader *reader, struct zinf_safetensors_entry *entry,
@@ -123,7 +122,7 @@ static int check_tiling(const struct reader *reader, struct zinf_safetensors_ent
         at += entries[i].bytes;
     }
     if (at != reader->data_begin + reader->data_bytes)
-        return zinf_error_at(reader->error, ZINF_E_DATA, reader->path, 0, 0,
+        return zinf_error_in(reader->error, ZINF_E_DATA, reader->path,
                              "has %lld bytes behind its last tensor",
                              (long long)(reader->data_begin + reader->data_bytes - at));
     return 0;
@@ -135,7 +134,7 @@ static int read_metadata(const struct reader *reader, const struct zinf_json *me
     for (size_t i = 0; strings && i < metadata->count; i++)
         strings = metadata->members[i]->type == ZINF_JSON_STRING;
     return strings ? 0
-                   : zinf_error_at(reader->error, ZINF_E_DATA, reader->path, 0, 0,
+                   : zinf_error_in(reader->error, ZINF_E_DATA, reader->path,
                                    "__metadata__ is no object of strings");
 }
 
@@ -144,7 +143,7 @@ static int read_tensors(const struct reader *reader, const struct zinf_json *hea
     struct zinf_safetensors *weights = reader->weights;
     int first = weights->entry_count, status = 0;
     if (header->type != ZINF_JSON_OBJECT || header->count > MOST_TENSORS)
-        return zinf_error_at(reader->error, ZINF_E_DATA, reader->path, 0, 0,
+        return zinf_error_in(reader->error, ZINF_E_DATA, reader->path,
                              "has a header that is no object of at most %d tensors", MOST_TENSORS);
     weights->entries =
         zinf_realloc(weights->entries, sizeof *weights->entries * ((size_t)first + header->count));
@@ -181,15 +180,15 @@ static int read_header(struct reader *reader, int descriptor)
     uint64_t length = 0;
     int status = zinf_file_size(descriptor, reader->path, &size, reader->error);
     if (!status && size < 8)
-        return zinf_error_at(reader->error, ZINF_E_DATA, reader->path, 0, 0,
+        return zinf_error_in(reader->error, ZINF_E_DATA, reader->path,
                              "is too short for a safetensors file: %lld bytes", (long long)size);
     if (!status)
         status = zinf_file_read(descriptor, reader->path, &length, 8, 0, reader->error);
     if (status)
         return status;
     if (length > LARGEST_HEADER || length > (uint64_t)size - 8 || length < 2)
-        return zinf_error_at(
-            reader->error, ZINF_E_DATA, reader->path, 0, 0,
+        return zinf_error_in(
+            reader->error, ZINF_E_DATA, reader->path,
             "has a header of %llu bytes; at most %d and what the file holds (%lld) "
             "are possible: no safetensors file, or cut short",
             (unsigned long long)length, LARGEST_HEADER, (long long)size - 8);
@@ -199,7 +198,7 @@ static int read_header(struct reader *reader, int descriptor)
     struct zinf_json_options options = {reader->path, true, ZINF_E_DATA, false};
     status = zinf_file_read(descriptor, reader->path, text, length, 8, reader->error);
     if (!status && text[0] != '{')
-        status = zinf_error_at(reader->error, ZINF_E_DATA, reader->path, 0, 0,
+        status = zinf_error_in(reader->error, ZINF_E_DATA, reader->path,
                                "has a header that does not begin with '{'");
     if (!status && zinf_json_parse(&header, text, length, &options, &errors))
         status = tell_first(&errors, reader->error);
@@ -247,8 +246,10 @@ static int by_name(const void *a, const void *b)
 static int bad_index(const struct zinf_json *value, const char *path, struct zinf_error *error,
                      const char *what, const char *why)
 {
-    return zinf_error_at(error, ZINF_E_DATA, path, value ? value->line : 0,
-                         value ? value->column : 0, "%.300s %s", what, why);
+    return zinf_error_at(
+        error, ZINF_E_DATA,
+        (struct zinf_text_place){path, value ? value->line : 0, value ? value->column : 0},
+        "%.300s %s", what, why);
 }
 
 static int file_index(const struct zinf_safetensors *weights, const char *folder, const char *name)
@@ -325,12 +326,12 @@ static int open_index(struct zinf_safetensors *weights, const char *folder,
 static int explain_folder(const char *folder, struct zinf_error *error)
 {
     if (has_file(folder, "pytorch_model.bin") || has_file(folder, "pytorch_model.bin.index.json"))
-        return zinf_error_at(
-            error, ZINF_E_DATA, folder, 0, 0,
+        return zinf_error_in(
+            error, ZINF_E_DATA, folder,
             "holds its weights as pytorch_model.bin, a pickle, which zinf does not "
             "read: save the model with transformers' save_pretrained() to get "
             "model.safetensors");
-    return zinf_error_at(error, ZINF_E_DATA, folder, 0, 0,
+    return zinf_error_in(error, ZINF_E_DATA, folder,
                          "holds neither model.safetensors nor model.safetensors.index.json");
 }
 
@@ -416,7 +417,7 @@ int zinf_safetensors_read(const struct zinf_safetensors *weights,
         return status ? (error->status = ZINF_E_DATA) : 0;
     }
     if (strcmp(entry->dtype, "F16") && strcmp(entry->dtype, "BF16") && strcmp(entry->dtype, "F64"))
-        return zinf_error_at(error, ZINF_E_DATA, path, 0, 0,
+        return zinf_error_in(error, ZINF_E_DATA, path,
                              "tensor %s has dtype %s; weights are read from F32, F16, BF16 and F64",
                              entry->name, entry->dtype);
     void *stage = zinf_alloc(STAGE_BYTES);

@@ -61,7 +61,8 @@ static void fail(struct parser *p, int line, int column, const char *format, ...
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     path_text(p, path, sizeof path);
-    zinf_error_at(&error, p->options->status, p->options->file, line, column, "%s%s", path, text);
+    zinf_error_at(&error, p->options->status,
+                  (struct zinf_text_place){p->options->file, line, column}, "%s%s", path, text);
     zinf_error_list_add(p->errors, &error);
 }
 

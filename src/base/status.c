@@ -27,28 +27,40 @@ static int error_fill(struct zinf_error *error, int status, const char *format, 
     return status;
 }
 
+static void error_place(struct zinf_error *error, struct zinf_text_place place)
+{
+    if (!error)
+        return;
+    snprintf(error->file, sizeof error->file, "%s", place.file ? place.file : "");
+    error->line = place.line;
+    error->column = place.column;
+}
+
 int zinf_error_set(struct zinf_error *error, int status, const char *format, ...)
 {
     va_list args;
-    if (error) {
-        error->file[0] = '\0';
-        error->line = error->column = 0;
-    }
+    error_place(error, (struct zinf_text_place){0});
     va_start(args, format);
     error_fill(error, status, format, args);
     va_end(args);
     return status;
 }
 
-int zinf_error_at(struct zinf_error *error, int status, const char *file, int line, int column,
+int zinf_error_in(struct zinf_error *error, int status, const char *file, const char *format, ...)
+{
+    va_list args;
+    error_place(error, (struct zinf_text_place){file, 0, 0});
+    va_start(args, format);
+    error_fill(error, status, format, args);
+    va_end(args);
+    return status;
+}
+
+int zinf_error_at(struct zinf_error *error, int status, struct zinf_text_place place,
                   const char *format, ...)
 {
     va_list args;
-    if (error) {
-        snprintf(error->file, sizeof error->file, "%s", file ? file : "");
-        error->line = line;
-        error->column = column;
-    }
+    error_place(error, place);
     va_start(args, format);
     error_fill(error, status, format, args);
     va_end(args);

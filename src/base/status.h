@@ -45,9 +45,17 @@ struct zinf_error {
 int zinf_error_set(struct zinf_error *error, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/** The same with a place in a file. */
-int zinf_error_at(struct zinf_error *error, int status, const char *file, int line, int column,
-                  const char *format, ...) __attribute__((format(printf, 6, 7)));
+/** A place in a file; borrowed for the call. */
+struct zinf_text_place {
+    const char *file; /* NULL counts as none */
+    int line, column; /* from 1; 0 = unknown */
+};
+
+/** The same about a file as a whole, and with a place in it. */
+int zinf_error_in(struct zinf_error *error, int status, const char *file, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+int zinf_error_at(struct zinf_error *error, int status, struct zinf_text_place place,
+                  const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /** "file:line:column: text" of an error into `out`; parts that are unknown are left out. */
 void zinf_error_print(const struct zinf_error *error, char *out, size_t out_bytes);

@@ -34,13 +34,13 @@ int zinf_export_folder_begin(const char *out, char **temporary, struct zinf_erro
 {
     struct stat status;
     if (!stat(out, &status) && (!S_ISDIR(status.st_mode) || entry_count(out) != 0))
-        return zinf_error_at(error, ZINF_E_USAGE, out, 0, 0,
+        return zinf_error_in(error, ZINF_E_USAGE, out,
                              "exists already and is no empty folder: nothing is overwritten, give "
                              "another OUT_DIR");
     char *name = zinf_file_temporary_name(out);
     if (mkdir(name, 0777)) {
         int number = errno;
-        zinf_error_at(error, ZINF_E_USAGE, name, 0, 0, "cannot be made: %s", strerror(number));
+        zinf_error_in(error, ZINF_E_USAGE, name, "cannot be made: %s", strerror(number));
         free(name);
         return ZINF_E_USAGE;
     }

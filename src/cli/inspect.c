@@ -211,7 +211,7 @@ static int describe_checkpoints(const struct zinf_inspect *inspect, const char *
         if (steps[i] == best)
             zinf_json_set(row, "best", zinf_json_new_bool(true));
         if (!status && zinf_json_get(row, "damaged"))
-            status = zinf_error_at(error, ZINF_E_CHECKPOINT, path, 0, 0, "%s",
+            status = zinf_error_in(error, ZINF_E_CHECKPOINT, path, "%s",
                                    zinf_json_string(row, "damaged", ""));
         zinf_json_append(rows, row);
         free(path);
@@ -266,7 +266,7 @@ int zinf_inspect_path(const struct zinf_inspect *inspect, const char *path,
 {
     struct stat status;
     if (stat(path, &status))
-        return zinf_error_at(error, ZINF_E_USAGE, path, 0, 0, "%s", strerror(errno));
+        return zinf_error_in(error, ZINF_E_USAGE, path, "%s", strerror(errno));
     set_text(report, "kind", "");
     set_text(report, "path", path);
     if (S_ISDIR(status.st_mode) && exists_in(path, "checkpoints"))
@@ -277,7 +277,7 @@ int zinf_inspect_path(const struct zinf_inspect *inspect, const char *path,
         return describe_checkpoint(inspect, path, report, error);
     if (ends_with(path, ".safetensors"))
         return describe_weights(path, report, error);
-    return zinf_error_at(error, ZINF_E_USAGE, path, 0, 0,
+    return zinf_error_in(error, ZINF_E_USAGE, path,
                          "is neither a checkpoint (.h5), a .safetensors file, a model folder nor a "
                          "run folder");
 }

@@ -97,8 +97,8 @@ int zinf_checkpoint_folder_link(const char *run_dir, const char *link, int64_t s
     name_of(step, target);
     zinf_file_remove(temporary);
     if (symlink(target, temporary))
-        status = zinf_error_at(error, errno == ENOSPC ? ZINF_E_NO_SPACE : ZINF_E_RUNTIME, temporary,
-                               0, 0, "cannot make the link: %s", strerror(errno));
+        status = zinf_error_in(error, errno == ENOSPC ? ZINF_E_NO_SPACE : ZINF_E_RUNTIME, temporary,
+                               "cannot make the link: %s", strerror(errno));
     status = zinf_file_put_in_place(status, temporary, path, error);
     free(temporary);
     free(path);

@@ -355,7 +355,8 @@ static void refuse_not_yet(struct zinf_loader *loader)
     for (size_t i = 0; i < list->count; i++) {
         const struct zinf_error *item = &list->items[i];
         struct zinf_error error;
-        zinf_error_at(&error, ZINF_E_USAGE, item->file, item->line, item->column,
+        zinf_error_at(&error, ZINF_E_USAGE,
+                      (struct zinf_text_place){item->file, item->line, item->column},
                       "%s: not yet in this version", item->text);
         zinf_error_list_add(&loader->report->errors, &error);
     }

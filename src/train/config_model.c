@@ -29,7 +29,8 @@ static struct zinf_json *read_folder(struct zinf_loader *loader, const char *fol
     }
     if (!zinf_json_read(&value, file, &options, errors) && value->type != ZINF_JSON_OBJECT) {
         struct zinf_error error;
-        zinf_error_at(&error, ZINF_E_DATA, file, value->line, value->column,
+        zinf_error_at(&error, ZINF_E_DATA,
+                      (struct zinf_text_place){file, value->line, value->column},
                       "a model's config.json is an object: { ... }");
         zinf_error_list_add(errors, &error);
         zinf_json_free(value);
@@ -115,7 +116,8 @@ static void say_problem(void *context, const char *key, const struct zinf_json *
     if (here) {
         zinf_loader_say(loader, &loader->report->errors, place, path, "%s", text);
     } else {
-        zinf_error_at(&error, ZINF_E_DATA, file, place.line, place.column, "%s: %s", key, text);
+        zinf_error_at(&error, ZINF_E_DATA, (struct zinf_text_place){file, place.line, place.column},
+                      "%s: %s", key, text);
         zinf_error_list_add(&loader->report->errors, &error);
     }
     free(path);

@@ -33,7 +33,8 @@ void zinf_loader_say(struct zinf_loader *loader, struct zinf_error_list *list,
     bool repeated = sentence && place.line < 0 && strlen(name) >= strlen(path) &&
                     !strcmp(name + strlen(name) - strlen(path), path);
     bool bare = repeated || !*path;
-    zinf_error_at(&error, ZINF_E_USAGE, name, place.line < 0 ? 0 : place.line, place.column,
+    zinf_error_at(&error, ZINF_E_USAGE,
+                  (struct zinf_text_place){name, place.line < 0 ? 0 : place.line, place.column},
                   "%s%s%s", bare ? "" : path, bare || !*text ? "" : ": ", text);
     zinf_error_list_add(list, &error);
 }

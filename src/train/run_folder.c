@@ -303,7 +303,7 @@ static int copy_lines(struct copy *copy, FILE *old, int64_t last_step, int64_t *
             ++*cut;
     }
     if (!status && ferror(old))
-        status = zinf_error_at(error, ZINF_E_RUNTIME, copy->path, 0, 0,
+        status = zinf_error_in(error, ZINF_E_RUNTIME, copy->path,
                                "the old metrics.jsonl cannot be read: %s", strerror(errno));
     free(line);
     return status ? status : flush_copy(copy, error);
