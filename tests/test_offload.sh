@@ -186,5 +186,51 @@ traffic() {
 [ "$(traffic none-nvme)" -eq $((12288 * 3 * 2 * 4)) ] || fail "inputs of layers: $(traffic none-nvme) bytes written"
 [ $(($(traffic nvme-nvme) - $(traffic nvme-recompute))) -eq "$(traffic none-nvme)" ] || fail "inputs beside states: $(traffic nvme-nvme)"
 
+# A model large enough that padding is little: 12 bytes read and 12 written per parameter and step, less what is cached; and what a step
+# moves is what the kernel counts. Two lengths of the same run, so that start and checkpoint cancel out.
+config "$work/large.json" 3
+# shellcheck disable=SC2089
+large="-q --threads 1 --set bf16.enabled=true --set zinf.model.config.n_embd=128 --set zinf.model.config.n_layer=6 --set train_batch_size=2"
+# moved STEPS OPTION...: bytes read and written by a run of so many steps, to $work/moved.STEPS
+moved() {
+    steps=$1
+    shift
+    rm -rf "$work/large"
+    # shellcheck disable=SC2086,SC2090
+    "$tools/io_count" "$program" "$work/large.json" $large --run-dir "$work/large" --set zinf.train.steps="$steps" "$@" > "$work/out" 2>&1 ||
+        { fail "large, $steps steps: $?"; cat "$work/out"; }
+    sed -n 's/^io_count: //p' "$work/out" > "$work/moved.$steps"
+}
+# near WHAT FOUND WANTED: within 2 %
+near() {
+    awk -v found="$2" -v wanted="$3" 'BEGIN { exit !(found > 0.98 * wanted - 1 && found < 1.02 * wanted + 1) }' || fail "$1: $2, not $3"
+}
+for cache in 0 7MB; do
+    for where in none nvme; do
+        # shellcheck disable=SC2046
+        set -- $(optimizer_on nvme) $(parameters_on $where) --set zinf.memory.cache=$cache
+        [ "$cache$where" != 0none ] || moved 2 "$@" # the program itself is read from the drive once
+        moved 2 "$@"
+        moved 6 "$@"
+        # shellcheck disable=SC2086,SC2090
+        "$program" plan "$work/large.json" --ranks 1 --json $large "$@" --set zinf.train.steps=6 > "$work/plan" 2> /dev/null || fail "plan of large"
+        parameters=$(number parameters "$work/plan") cached=$(number cached_fraction "$work/plan")
+        read=$(number nvme_read_bytes "$work/large/metrics.jsonl") written=$(number nvme_write_bytes "$work/large/metrics.jsonl")
+        extra=0 # weights of 2 bytes are written too
+        [ $where = none ] || extra=2
+        near "written, cache $cache, parameters $where" "$written" "$(echo "$parameters $cached $extra" | awk '{ print $1 * (12 * (1 - $2) + $3) }')"
+        if [ $where = none ]; then
+            near "read, cache $cache" "$read" "$(echo "$parameters $cached" | awk '{ print $1 * 12 * (1 - $2) }')"
+        fi
+        [ "$cache" = 0 ] || { [ "${cached%.*}" = 0 ] && [ "$cached" != 0 ]; } || fail "cache $cache: cached_fraction is $cached"
+        # shellcheck disable=SC2046
+        set -- $(cat "$work/moved.2" "$work/moved.6")
+        if grep -q '"io_direct": true' "$work/large/results.json"; then
+            near "read as the kernel counts, cache $cache, parameters $where" $((($3 - $1) / 4)) "$read"
+            near "written as the kernel counts, cache $cache, parameters $where" $((($4 - $2) / 4)) "$written"
+        fi
+    done
+done
+
 [ -z "$(ls -A "$work/nvme")" ] || fail "files are left on the drive: $(ls "$work/nvme")"
 finish
