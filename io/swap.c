@@ -357,6 +357,11 @@ void zinf_swap_read(struct zinf_swap *swap, struct zinf_aio *aio,
     aio->engine->submit(aio, &transfer->request);
 }
 
+bool zinf_swap_finished(const struct zinf_swap_transfer *transfer)
+{
+    return __atomic_load_n(&transfer->request.finished, __ATOMIC_ACQUIRE);
+}
+
 static void say(const struct zinf_swap *swap, const struct zinf_swap_transfer *transfer,
                 enum zinf_log_level level, const char *what)
 {

@@ -61,6 +61,8 @@ void zinf_swap_write(struct zinf_swap *swap, struct zinf_aio *aio, struct zinf_s
 /** Begin to read into a buffer of the padded size. */
 void zinf_swap_read(struct zinf_swap *swap, struct zinf_aio *aio, struct zinf_swap_transfer *transfer,
                     int extent, void *buffer);
+/** Would zinf_swap_wait() return without waiting for the drive? Any thread. */
+bool zinf_swap_finished(const struct zinf_swap_transfer *transfer);
 /** Wait and check. Does not fail: what is wrong ends the run. */
 void zinf_swap_wait(struct zinf_swap *swap, struct zinf_aio *aio, struct zinf_swap_transfer *transfer);
 

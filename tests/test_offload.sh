@@ -19,6 +19,13 @@ same() {
     out=$("$tools/metrics_diff" "$work/$1/metrics.jsonl" "$work/$2/metrics.jsonl" 0) || fail "$1 against $2: $out"
 }
 
+# equal_lines KEY A B: the lines of metrics.jsonl that have KEY
+equal_lines() {
+    grep "$1" "$work/$2/metrics.jsonl" > "$work/a"
+    grep "$1" "$work/$3/metrics.jsonl" | cmp -s - "$work/a" || fail "$1 lines of $2 and $3 differ"
+    [ -s "$work/a" ] || fail "$2 has no $1"
+}
+
 optimizer_on() {
     echo "--set $o.device=$1 --set $o.nvme_path=$work/nvme"
 }
@@ -44,6 +51,31 @@ for type in $types; do
             name=$type-o$optimizer-p$where
             train $name 4 3 $enabled $(optimizer_on $optimizer) $(parameters_on $where)
             same $type-3 $name
+        done
+    done
+done
+
+# Without clipping updates begin in the backward pass; evaluations between steps see whole weights.
+# shellcheck disable=SC2046,SC2086
+for type in $types; do
+    enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true")
+    for stage in 1 2 3; do
+        base=early-$type-$stage
+        unclipped="$enabled --set gradient_clipping=0 --set gradient_accumulation_steps=2 --set zinf.data.eval=$work/text
+            --set zinf.train.eval_every=5 --set zinf.train.eval_batches=2"
+        train $base 3 $stage $unclipped
+        for buffers in 1 2 4; do
+            train $base-o$buffers 3 $stage $unclipped $(optimizer_on nvme) --set $o.buffer_count=$buffers \
+                --set zero_optimization.sub_group_size=2048
+            same $base $base-o$buffers
+            equal_lines eval_loss $base $base-o$buffers
+        done
+        [ $stage -eq 3 ] || continue
+        train $base-op 3 3 $unclipped $(optimizer_on nvme) $(parameters_on nvme) --set zero_optimization.sub_group_size=1024
+        train $base-p 3 3 $unclipped $(parameters_on nvme) --set zero_optimization.sub_group_size=1024
+        for where in op p; do
+            same $base $base-$where
+            equal_lines eval_loss $base $base-$where
         done
     done
 done

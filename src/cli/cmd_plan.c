@@ -187,6 +187,8 @@ static void print_estimate(const struct zinf_config *config, const struct job *j
     print_row("device in all", e->device_bytes, "");
     print_row("host in all", e->host_bytes, "");
     print_row("nvme", e->nvme_bytes, "padding included");
+    if (e->bytes.spares)
+        print_row("  of these", e->bytes.spares, "spare extents, for updates in the backward pass");
     print_budget(&job->budget);
     printf("\na step, for each rank\n");
     printf("  %-15s %12.1f MiB  sent in %lld operations, %lld windows, checksum %016llx\n",
@@ -223,6 +225,7 @@ static void print_json(const struct job *job, const struct zinf_estimate *e, boo
                 {"device_bytes", (int64_t)e->device_bytes},
                 {"host_bytes", (int64_t)e->host_bytes},
                 {"nvme_bytes", (int64_t)e->nvme_bytes},
+                {"nvme_spare_bytes", (int64_t)e->bytes.spares},
                 {"kept_layers", e->kept_layers},
                 {"operations", e->operations},
                 {"windows", e->windows},

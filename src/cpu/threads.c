@@ -7,6 +7,7 @@
 #include "cpu/threads.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/status.h"
@@ -17,6 +18,7 @@
 #endif
 
 static int thread_count;
+static _Thread_local bool alone;
 
 void zinf_cpu_set_threads(int count)
 {
@@ -27,8 +29,18 @@ void zinf_cpu_set_threads(int count)
 #endif
 }
 
+void zinf_cpu_thread_alone(void)
+{
+    alone = true;
+#ifdef _OPENMP
+    omp_set_num_threads(1);
+#endif
+}
+
 int zinf_cpu_threads(void)
 {
+    if (alone)
+        return 1;
     int count = __atomic_load_n(&thread_count, __ATOMIC_RELAXED);
 #ifdef _OPENMP
     return count ? count : omp_get_max_threads();

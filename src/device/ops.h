@@ -185,6 +185,8 @@ const struct zinf_ops *const *zinf_cpu_ops_all(void);
 
 /** Threads of this rank for operations (oneDNN's and our own); 1 <= count. */
 void zinf_cpu_set_threads(int count);
+/** Operations that the calling thread begins run on it alone from now on. */
+void zinf_cpu_thread_alone(void);
 
 #ifdef __cplusplus
 }

@@ -14,7 +14,7 @@
 #include "train/terminal.h"
 
 static const char *const names[ZINF_ACTIVITY_COUNT] = {
-    "start",       "data wait", "forward",   "loss",       "backward",   "gather wait",
+    "start",       "data wait", "forward",   "loss",       "backward",   "gather wait", "nvme wait",
     "reduce wait", "norm",      "optimizer", "evaluation", "checkpoint", "logging"};
 
 void zinf_activities_init(struct zinf_activities *activities)
@@ -68,6 +68,17 @@ void zinf_activity_stop(struct zinf_activities *activities, enum zinf_activity a
     ZINF_ASSERT(owner == activity || keeps_all(owner));
     charge(activities);
     activities->depth--;
+}
+
+void zinf_activity_move(struct zinf_activities *activities, enum zinf_activity from,
+                        enum zinf_activity to, double seconds)
+{
+    const enum zinf_activity owner = owner_of(activities, from);
+    if (seconds <= 0 || owner != from)
+        return; /* inside an evaluation everything is the evaluation's */
+    activities->totals.rows[from].seconds -= seconds;
+    activities->totals.rows[to].seconds += seconds;
+    activities->totals.rows[to].calls++;
 }
 
 void zinf_activity_add_bytes(struct zinf_activities *activities, enum zinf_activity activity,

@@ -20,6 +20,7 @@ enum zinf_activity {
     ZINF_ACTIVITY_LOSS,
     ZINF_ACTIVITY_BACKWARD,
     ZINF_ACTIVITY_WAIT_GATHER, /* parameters that are not there yet */
+    ZINF_ACTIVITY_WAIT_NVME,   /* because the drive has not brought them, or what their update needs */
     ZINF_ACTIVITY_WAIT_REDUCE, /* gradients still under way */
     ZINF_ACTIVITY_NORM,
     ZINF_ACTIVITY_OPTIMIZER,
@@ -52,6 +53,9 @@ void zinf_activities_init(struct zinf_activities *activities);
 void zinf_activity_start(struct zinf_activities *activities, enum zinf_activity activity);
 /** Ends the innermost activity, which must be `activity` (asserted). */
 void zinf_activity_stop(struct zinf_activities *activities, enum zinf_activity activity);
+/** Of the seconds just counted for one activity so many belong to another. */
+void zinf_activity_move(struct zinf_activities *activities, enum zinf_activity from,
+                        enum zinf_activity to, double seconds);
 void zinf_activity_add_bytes(struct zinf_activities *activities, enum zinf_activity activity,
                              int64_t bytes);
 /** Everything up to now, with running activities. */

@@ -105,12 +105,14 @@ static void say_memory(const struct zinf_run *run)
               (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
               (double)bytes->windows / mib, (double)bytes->communication / mib,
               (double)run->step.activation_bytes / mib, activations_text(run, text));
-    if (run->zero.update_length > 0)
-        zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe in %d records "
-                  "by %s%s, %.1f MiB of rings, %.1f MiB stay in host memory",
+    if (run->zero.record_count > 0)
+        zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe (%.1f spare, "
+                  "for early updates) in %d records by %s%s, %.1f MiB of rings, %.1f MiB stay in "
+                  "host memory",
                   tier_name(run->zero.options.offload.optimizer),
                   tier_name(run->zero.options.offload.parameters), (double)bytes->nvme / mib,
-                  (int)run->zero.update_length, run->zero.update_aio.engine->name,
+                  (double)bytes->spares / mib, (int)run->zero.update_length,
+                  run->zero.update_aio.engine ? run->zero.update_aio.engine->name : "none",
                   zinf_run_io_is_direct(run) ? ", O_DIRECT" : ", buffered",
                   (double)bytes->rings / mib, (double)bytes->cache / mib);
     else if (run->zero.options.offload.optimizer != ZINF_TIER_DEVICE ||
@@ -159,6 +161,26 @@ void zinf_run_banner(const struct zinf_run *run)
     zinf_info("run folder  %s", config->run_dir);
 }
 
+/* What ran beside the activities of the table. */
+static void say_update_lane(struct zinf_run *run)
+{
+    struct zinf_updates_totals totals = zinf_updates_totals(run->zero.updates);
+    struct zinf_updates_totals *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
+    double busy = 0, drive = 0, records = 0, early = 0;
+    zinf_comm_gather_small(run->comm, &totals, sizeof totals, all);
+    for (int i = 0; i < run->comm->size; i++) {
+        busy += all[i].busy_s / run->comm->size;
+        drive += all[i].read_wait_s / run->comm->size;
+        records += (double)all[i].records / run->comm->size;
+        early += (double)all[i].early_records / run->comm->size;
+    }
+    free(all);
+    zinf_info(
+        "beside these, mean of the ranks: the update lane computed %.3f s and waited %.3f s for "
+        "its reads, %.0f records, %.0f %% of them in the backward pass",
+        busy, drive, records, records > 0 ? 100 * early / records : 0);
+}
+
 void zinf_run_end_table(struct zinf_run *run)
 {
     struct zinf_activity_totals mine = zinf_activities_totals(&run->activities);
@@ -169,6 +191,8 @@ void zinf_run_end_table(struct zinf_run *run)
         zinf_info("\n%s", table);
         free(table);
     }
+    if (run->zero.updates)
+        say_update_lane(run);
     run->results.wall_s += mine.wall_s;
     free(all);
 }

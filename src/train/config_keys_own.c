@@ -43,7 +43,7 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("memory", OBJECT, NULL, "", "", WORKS, ""),
     KEY("memory.device", SIZE, "\"auto\"", "", "bytes", WORKS, "what a rank may use"),
     KEY("memory.host", SIZE, "\"auto\"", "", "bytes", WORKS, "what a rank may use; auto = 0.9 x what the machine and its limits leave a rank"),
-    KEY("memory.nvme", SIZE, "\"auto\"", "", "bytes", WORKS, "what a rank may put on its nvme_path; auto = what is free there"),
+    KEY("memory.nvme", SIZE, "\"auto\"", "", "bytes", WORKS, "what a rank may put on its nvme_path; auto = what is free there; what states leave of it, of auto half, holds spare extents for early updates"),
     KEY("memory.cache", SIZE, "\"0\"", "", "bytes", WORKS, "host memory that keeps records of an optimizer on nvme; auto = all that host leaves"),
     KEY("memory.activations", CHOICE, "\"auto\"", "auto|keep|recompute|cpu|nvme", "", WORKS, "auto keeps what fits, recomputes the rest; cpu, nvme: recompute from inputs that stand there (nvme in offload_optimizer.nvme_path, else offload_param's)"),
 

@@ -17,6 +17,7 @@ static int open_planned(struct zinf_run *run, const struct zinf_config *config,
     memset(run, 0, sizeof *run);
     *comm = (struct zinf_comm){.size = ranks, .local_size = ranks};
     run->config = config;
+    run->nvme_bytes = SIZE_MAX;
     run->comm = comm;
     int status =
         zinf_model_new(&run->model, config->model.config, config->model.config_source, error);
@@ -41,6 +42,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
     int status = open_planned(&run, config, &comm, ranks, error);
     if (status)
         return status;
+    run.nvme_bytes = budget->nvme;
     zinf_run_choose_kept_layers(&run, true, budget);
     *estimate = (struct zinf_estimate){.bytes = run.zero.bytes,
                                        .activation_bytes = run.step.activation_bytes,
@@ -142,15 +144,17 @@ char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
 
 int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error)
 {
-    static const char *const lanes[] = {"compute", "communication"};
+    static const char *const lanes[] = {"compute", "communication", "update"};
+    static const char *const others[] = {"communication", "compute", "communication"};
     struct zinf_run run;
     struct zinf_comm comm;
     int status = open_planned(&run, config, &comm, ranks, error);
     if (status)
         return status;
     for (int lane = 0; lane < ZINF_LANE_COUNT; lane++) {
-        printf("%s lane: number, operation, waits until the other lane has finished\n",
-               lanes[lane]);
+        if (run.plan.count[lane] > 0)
+            printf("%s lane: number, operation, waits until the %s lane has finished\n",
+                   lanes[lane], others[lane]);
         for (int64_t i = 0; i < run.plan.count[lane]; i++) {
             const struct zinf_plan_operation *operation = &run.plan.operations[lane][i];
             char text[160];

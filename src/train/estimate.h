@@ -55,7 +55,7 @@ void zinf_estimate_release(struct zinf_estimate *estimate);
 char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
                                  const struct zinf_budget *budget);
 
-/** Print every operation of a training step to standard output, both lanes in order. @return as zinf_estimate() */
+/** Print every operation of a training step to standard output, lane by lane. @return as zinf_estimate() */
 int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error);
 
 #ifdef __cplusplus

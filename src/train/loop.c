@@ -25,7 +25,8 @@ struct loop {
     double began_s, last_checkpoint_s;
     int64_t first_step; /* of this start */
     int checkpoint_signals_seen;
-    struct zinf_metrics metrics;
+    struct zinf_metrics metrics; /* of the last step */
+    bool unwritten; /* their line waits for the update that goes on under the next step */
     struct zinf_evaluation evaluation;
     bool evaluated, saved; /* at the current step */
 };
@@ -220,6 +221,44 @@ static void fill_metrics(struct loop *loop, const struct zinf_step_input *input,
                                           .pinned_bytes = (int64_t)result->pinned_bytes};
 }
 
+/* A line that could not be written is a warning: the run's state is in its checkpoints. */
+static void add_line(struct zinf_run *run, const char *line)
+{
+    struct zinf_error error = {0};
+    if (run->config->log_jsonl && zinf_run_folder_add_metrics(run->folder, line, &error))
+        zinf_warn("%s", error.text);
+}
+
+/* The last step's update has moved so many bytes: its line is complete. */
+static void write_line(struct loop *loop, double read_bytes, double write_bytes)
+{
+    struct zinf_run *run = loop->run;
+    char line[ZINF_METRICS_LINE_BYTES];
+    if (!loop->unwritten)
+        return;
+    loop->unwritten = false;
+    loop->metrics.nvme_read_bytes += (int64_t)read_bytes;
+    loop->metrics.nvme_write_bytes += (int64_t)write_bytes;
+    if (run->comm->rank != 0)
+        return;
+    zinf_metrics_print(&loop->metrics, line);
+    add_line(run, line);
+    run->results.metrics = loop->metrics;
+}
+
+/* Before anything that is not a step: the last one's update has ended, and its line is written. */
+static void settle(struct loop *loop)
+{
+    double read_bytes = 0, write_bytes = 0;
+    if (!loop->unwritten)
+        return;
+    zinf_activity_start(&loop->run->activities, ZINF_ACTIVITY_OPTIMIZER);
+    if (loop->run->zero.updates)
+        zinf_step_settle(&loop->run->step, &read_bytes, &write_bytes);
+    zinf_activity_stop(&loop->run->activities, ZINF_ACTIVITY_OPTIMIZER);
+    write_line(loop, read_bytes, write_bytes);
+}
+
 static int one_step(struct loop *loop, struct zinf_step_result *result)
 {
     struct zinf_run *run = loop->run;
@@ -246,6 +285,7 @@ static int one_step(struct loop *loop, struct zinf_step_result *result)
     fill_update(run, &input);
     read_wishes(loop, input.signals);
     zinf_step_run(&run->step, &input, result);
+    write_line(loop, result->before_read_bytes, result->before_write_bytes);
     status = result->skipped ? skipped_step(run, &input) : applied_step(run);
     state->step++;
     state->samples += config->batch.global;
@@ -253,28 +293,20 @@ static int one_step(struct loop *loop, struct zinf_step_result *result)
     state->cursor += config->batch.global;
     state->lr = input.update.learning_rate;
     fill_metrics(loop, &input, result, zinf_clock_s() - begin);
+    loop->unwritten = true;
     return status;
-}
-
-/* A line that could not be written is a warning: the run's state is in its checkpoints. */
-static void add_line(struct zinf_run *run, const char *line)
-{
-    struct zinf_error error = {0};
-    if (run->config->log_jsonl && zinf_run_folder_add_metrics(run->folder, line, &error))
-        zinf_warn("%s", error.text);
 }
 
 static void log_step(struct loop *loop)
 {
     struct zinf_run *run = loop->run;
     const struct zinf_config *config = run->config;
-    char line[ZINF_PROGRESS_LINE_BYTES], json[ZINF_METRICS_LINE_BYTES];
+    char line[ZINF_PROGRESS_LINE_BYTES];
+    if (!run->zero.updates)
+        settle(loop);
     if (run->comm->rank != 0)
         return;
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_LOGGING);
-    zinf_metrics_print(&loop->metrics, json);
-    add_line(run, json);
-    run->results.metrics = loop->metrics;
     if (config->steps_per_print > 0 && (run->state.step % config->steps_per_print == 0 ||
                                         run->state.step == loop->first_step + 1)) {
         zinf_progress_line(&loop->metrics, run->total_steps, config->precision.dtype != ZINF_FP32,
@@ -293,6 +325,7 @@ static int evaluate(struct loop *loop)
     int64_t tokens;
     if (loop->evaluated || !run->eval)
         return ZINF_OK;
+    settle(loop);
     int status = zinf_run_evaluate(run, &loss, &tokens);
     if (status)
         return status;
@@ -336,6 +369,7 @@ static int checkpoint(struct loop *loop, bool scheduled)
     if (status)
         return status;
     loop->last_checkpoint_s = zinf_clock_s();
+    settle(loop);
     status = zinf_run_save(run, score(loop));
     loop->saved = status == ZINF_OK;
     return status;
@@ -425,6 +459,7 @@ int zinf_run_train(struct zinf_run *run)
         if (!status)
             status = after_step(&loop, &result, &stop);
     }
+    settle(&loop);
     zinf_progress_close();
     return status;
 }

@@ -35,6 +35,24 @@ static const char *folder_of(const char *chosen, const struct zinf_config_list *
     return chosen ? chosen : list->count > 0 ? list->items[0] : "nvme_path";
 }
 
+/* What states and spare extents may take together: the budget, but of a drive without one only half
+ * of this rank's share of what is free, for there may be other uses of it. */
+static size_t nvme_share(const struct zinf_run *run)
+{
+    const char *const folders[] = {run->optimizer_path, run->parameter_path, run->activation_path};
+    size_t least = run->budget.nvme;
+    for (int i = 0; i < 3 && run->budget.nvme == SIZE_MAX; i++) {
+        struct statvfs space;
+        if (!folders[i] || statvfs(folders[i], &space))
+            continue;
+        double bytes = 0.5 * (double)space.f_bavail * (double)space.f_frsize;
+        size_t share = (size_t)(bytes / run->comm->local_size);
+        if (share < least)
+            least = share;
+    }
+    return least;
+}
+
 /* sub_group_size is an upper bound, and so is what the budget allows: its default of 1e9 would be
  * 12 GB a record. */
 static struct zinf_offload offload_of(const struct zinf_run *run)
@@ -42,6 +60,7 @@ static struct zinf_offload offload_of(const struct zinf_run *run)
     const struct zinf_config *config = run->config;
     const struct zinf_config_offload *offload = &config->offload;
     int64_t record = config->zero.sub_group_size;
+    size_t inputs = run->step.activations.bytes.nvme; /* as counted before */
     if (record < 1024 || record > run->largest_record)
         record = run->largest_record;
     return (struct zinf_offload){
@@ -54,6 +73,7 @@ static struct zinf_offload offload_of(const struct zinf_run *run)
         .record_elements = record / 1024 * 1024,
         .cache_bytes = run->cache_bytes,
         .resident_parameters = offload->max_in_cpu,
+        .nvme_bytes = run->nvme_bytes > inputs ? run->nvme_bytes - inputs : 0,
         .checksums = true,
         .queue_depth = offload->queue_depth,
         .io_threads = offload->io_threads,
@@ -120,8 +140,12 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
 
 static void count_memory(struct zinf_run *run, bool training, int kept_layers)
 {
-    run->device = run->host = (struct zinf_pool){0};
-    lay_out(run, training, kept_layers);
+    size_t inputs;
+    do { /* again where the inputs of layers leave less of the drive for spare extents */
+        inputs = run->step.activations.bytes.nvme;
+        run->device = run->host = (struct zinf_pool){0};
+        lay_out(run, training, kept_layers);
+    } while (inputs != run->step.activations.bytes.nvme);
 }
 
 static bool fits(const struct zinf_run *run, const struct zinf_budget *budget)
@@ -292,6 +316,7 @@ int zinf_run_take_memory(struct zinf_run *run, bool training)
     struct zinf_machine machine;
     zinf_machine_read(&machine, "");
     run->budget = zinf_budget_of_run(&machine, run->comm->local_size, &run->config->memory);
+    run->nvme_bytes = nvme_share(run);
     int kept = zinf_run_choose_kept_layers(run, training, &run->budget);
     /* The smallest choices of all ranks are everyone's: results do not depend on them, times would.
      */

@@ -144,6 +144,10 @@ void zinf_run_build_plans(struct zinf_run *run, bool training)
                                         .prefetch_elements = config->zero.prefetch_bucket_size,
                                         .max_live_elements = config->zero.max_live_parameters,
                                         .max_reuse_elements = config->zero.max_reuse_distance};
+    options.update_lane = config->offload.optimizer == ZINF_CONFIG_DEVICE_NVME ||
+                          config->offload.parameters == ZINF_CONFIG_DEVICE_NVME;
+    options.early_updates = options.update_lane && config->gradient_clipping == 0 &&
+                            config->precision.dtype != ZINF_FP16;
     if (training)
         zinf_plan_build(&run->plan, &options);
     options.micro_count = 1;

@@ -36,6 +36,7 @@ struct zinf_run {
     int threads;
     struct zinf_rankmap rankmap; /* which rank runs where */
     const char *optimizer_path, *parameter_path, *activation_path; /* of nvme_path this rank's; NULL: none */
+    size_t nvme_bytes;                 /* that its swap files may take; SIZE_MAX = all there is */
     struct zinf_model *model;
     struct zinf_batches *train, *eval; /* NULL: not needed by this command */
     struct zinf_plan plan, evaluation_plan;

@@ -17,9 +17,10 @@ struct walk {
     const struct zinf_step_input *input; /* NULL in an evaluation */
     const struct zinf_plan *plan;
     struct zinf_step_result *result;
-    double loss_sum, counted, comm_wait_s;
+    double loss_sum, counted;
+    double wait_s, nvme_wait_s;      /* of the compute lane, for the mover; for the drive */
     double inputs_wait_s;            /* for the drive, by inputs of layers, before the step */
-    int64_t read_bytes, write_bytes; /* of NVMe, before the step */
+    int64_t read_bytes, write_bytes; /* of NVMe but for updates, before the step */
     int64_t index;                   /* of the operation being carried out */
     struct zinf_update update;
 };
@@ -173,13 +174,7 @@ static void head_forward(struct walk *walk, const struct zinf_plan_operation *op
 
 static void end_loss(struct walk *walk)
 {
-    const struct zinf_plan_operation *operation =
-        &walk->plan->operations[ZINF_LANE_COMPUTE][walk->index];
     int64_t counted;
-    /* The first records of the update come in while the backward pass computes. */
-    if (walk->input && !walk->input->trace &&
-        operation->micro == walk->step->options.micro_count - 1)
-        zinf_zero_prefetch_update(walk->step->options.zero);
     walk->loss_sum += zinf_loss_end(&walk->step->pass, &walk->step->loss, &counted);
     walk->counted += (double)counted;
 }
@@ -235,6 +230,13 @@ static void embedding_backward(struct walk *walk, const struct zinf_plan_operati
     zinf_embedding_backward(&step->pass, block_of(walk, operation), step->dx, gradient);
 }
 
+static struct zinf_update update_of(const struct zinf_step_input *input, double clip)
+{
+    struct zinf_update update = input->update;
+    update.gradient_scale = (float)(1 / (clip * input->loss_scale));
+    return update;
+}
+
 /* All ranks see the same sums, so all decide alike. Clipping as DeepSpeed: g / max(1, (norm + 1e-6)
  * / limit). */
 static void decide(struct walk *walk)
@@ -255,8 +257,18 @@ static void decide(struct walk *walk)
     result->skipped = !isfinite(result->loss) || !isfinite(result->grad_norm) || input->trace;
     if (input->gradient_clipping > 0)
         clip = fmax(1, (result->grad_norm + 1e-6) / input->gradient_clipping);
-    walk->update = input->update;
-    walk->update.gradient_scale = (float)(1 / (clip * input->loss_scale));
+    walk->update = update_of(input, clip);
+}
+
+/* Of all blocks in their lane, or of one here. */
+static void update(struct walk *walk, const struct zinf_plan_operation *operation)
+{
+    struct zinf_zero *zero = walk->step->options.zero;
+    const struct zinf_update *update = walk->result->skipped ? NULL : &walk->update;
+    if (operation->block < 0)
+        walk->nvme_wait_s += zinf_zero_hand_over(zero, update);
+    else if (update)
+        zinf_zero_update(zero, operation->block, update);
 }
 
 static void set_agreement(struct walk *walk)
@@ -275,33 +287,34 @@ enum {
     REPORT_RSS,
     REPORT_PINNED,
     REPORT_NVME_READ,
-    REPORT_NVME_WRITE
+    REPORT_NVME_WRITE,
+    REPORT_BEFORE_READ,
+    REPORT_BEFORE_WRITE
 };
 
-/* From and to NVMe by all who move bytes there, since the run began. */
+/* From NVMe by all but the update lane, since the run began. */
 static int64_t bytes_read(const struct zinf_step *step)
 {
-    const struct zinf_zero *zero = step->options.zero;
-    return zero->update_ring.read_bytes + zero->fetch_ring.read_bytes +
-           step->activations.read_bytes;
-}
-
-static int64_t bytes_written(const struct zinf_step *step)
-{
-    return step->options.zero->update_ring.write_bytes + step->activations.write_bytes;
+    return step->options.zero->fetch_ring.read_bytes + step->activations.read_bytes;
 }
 
 static void set_report(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
-    zero->report[REPORT_WAIT_COMM] = walk->comm_wait_s;
+    double drive_s = zinf_lanes_drive_wait_s(zero->lanes);
+    int64_t before_read, before_write;
+    zinf_zero_update_bytes(zero, true, &before_read, &before_write);
+    zero->report[REPORT_WAIT_COMM] = fmax(0, walk->wait_s - drive_s);
     zero->report[REPORT_WAIT_DATA] = walk->input->waited_data_s;
     zero->report[REPORT_WAIT_NVME] =
-        zero->update_ring.waited_s + walk->step->activations.waited_s - walk->inputs_wait_s;
+        walk->nvme_wait_s + drive_s + walk->step->activations.waited_s - walk->inputs_wait_s;
     zero->report[REPORT_RSS] = (double)zinf_peak_rss_bytes();
     zero->report[REPORT_PINNED] = walk->input->pinned_bytes;
     zero->report[REPORT_NVME_READ] = (double)(bytes_read(walk->step) - walk->read_bytes);
-    zero->report[REPORT_NVME_WRITE] = (double)(bytes_written(walk->step) - walk->write_bytes);
+    zero->report[REPORT_NVME_WRITE] =
+        (double)(walk->step->activations.write_bytes - walk->write_bytes);
+    zero->report[REPORT_BEFORE_READ] = (double)before_read;
+    zero->report[REPORT_BEFORE_WRITE] = (double)before_write;
 }
 
 static void read_report(struct walk *walk)
@@ -316,6 +329,8 @@ static void read_report(struct walk *walk)
             *most[i] = fmax(*most[i], theirs[i]);
         result->nvme_read_bytes += theirs[REPORT_NVME_READ];
         result->nvme_write_bytes += theirs[REPORT_NVME_WRITE];
+        result->before_read_bytes += theirs[REPORT_BEFORE_READ];
+        result->before_write_bytes += theirs[REPORT_BEFORE_WRITE];
     }
 }
 
@@ -413,8 +428,7 @@ static void carry_out(struct walk *walk, const struct zinf_plan_operation *opera
         decide(walk);
         break;
     case ZINF_PLAN_UPDATE:
-        if (!walk->result->skipped)
-            zinf_zero_update(zero, operation->block, &walk->update);
+        update(walk, operation);
         break;
     default:
         ZINF_ASSERT(!"an operation of the communication lane in the compute lane");
@@ -444,9 +458,13 @@ static void wait_for_operation(struct walk *walk, enum zinf_plan_kind kind)
     struct zinf_activities *activities = walk->step->options.activities;
     enum zinf_activity waiting =
         kind == ZINF_PLAN_DECIDE ? ZINF_ACTIVITY_WAIT_REDUCE : ZINF_ACTIVITY_WAIT_GATHER;
+    struct zinf_lanes *lanes = walk->step->options.zero->lanes;
+    double drive_s = zinf_lanes_drive_wait_s(lanes);
     zinf_activity_start(activities, waiting);
-    walk->comm_wait_s += zinf_zero_wait(walk->step->options.zero, walk->index);
+    walk->wait_s += zinf_zero_wait(walk->step->options.zero, walk->index);
     zinf_activity_stop(activities, waiting);
+    zinf_activity_move(activities, waiting, ZINF_ACTIVITY_WAIT_NVME,
+                       zinf_lanes_drive_wait_s(lanes) - drive_s);
 }
 
 /* What this rank tells the others must stand before the mover asks for it: behind the last
@@ -466,10 +484,13 @@ static void walk_plan(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
     struct zinf_activities *activities = walk->step->options.activities;
+    struct zinf_update early;
+    if (walk->input)
+        early = update_of(walk->input, 1);
     walk->read_bytes = bytes_read(walk->step);
-    walk->write_bytes = bytes_written(walk->step);
+    walk->write_bytes = walk->step->activations.write_bytes;
     walk->inputs_wait_s = walk->step->activations.waited_s;
-    zinf_zero_begin(zero, walk->plan);
+    zinf_zero_begin(zero, walk->plan, walk->input && !walk->input->trace ? &early : NULL);
     for (walk->index = 0; walk->index < walk->plan->count[ZINF_LANE_COMPUTE]; walk->index++) {
         const struct zinf_plan_operation *operation =
             &walk->plan->operations[ZINF_LANE_COMPUTE][walk->index];
@@ -500,6 +521,20 @@ void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
     read_report(&walk);
     result->comm_bytes = comm->bytes_sent - sent;
     ZINF_ASSERT(result->comm_bytes == walk.plan->comm_bytes);
+}
+
+void zinf_step_settle(struct zinf_step *step, double *read_bytes, double *write_bytes)
+{
+    struct zinf_zero *zero = step->options.zero;
+    int64_t mine[2], all[2 * zero->ranks];
+    zinf_zero_drain(zero);
+    zinf_zero_update_bytes(zero, false, &mine[0], &mine[1]);
+    zinf_comm_gather_small(zero->options.comm, mine, sizeof mine, all);
+    *read_bytes = *write_bytes = 0;
+    for (int rank = 0; rank < zero->ranks; rank++) {
+        *read_bytes += (double)all[2 * rank];
+        *write_bytes += (double)all[2 * rank + 1];
+    }
 }
 
 void zinf_step_evaluate(struct zinf_step *step, const int32_t *inputs, const int32_t *targets,

@@ -79,7 +79,8 @@ struct zinf_step_result {
     bool skipped;      /* loss or norm not finite: nothing was updated */
     double signals[4]; /* maximum over ranks */
     double wait_comm_s, wait_data_s, wait_nvme_s, rss_bytes, pinned_bytes; /* maximum over ranks */
-    double nvme_read_bytes, nvme_write_bytes; /* sum over ranks */
+    double nvme_read_bytes, nvme_write_bytes; /* of this step without its update, which may go on under the next; sum over ranks */
+    double before_read_bytes, before_write_bytes; /* of the update of the step before; sum over ranks */
     int64_t comm_bytes; /* this rank's, counted by the communicator */
     struct zinf_nonfinite nonfinite; /* trace only */
 };
@@ -87,6 +88,9 @@ struct zinf_step_result {
 /** Collective over the communicator of zero; all but inputs and targets must be equal on all ranks. Does not fail. */
 void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
                    struct zinf_step_result *result);
+
+/** Wait for the update of the last step; its bytes, sum over ranks. Collective. */
+void zinf_step_settle(struct zinf_step *step, double *read_bytes, double *write_bytes);
 
 /** Sum of the cross entropy over the counted tokens of all ranks' (evaluation_batch, S) rows, and their number. Collective. */
 void zinf_step_evaluate(struct zinf_step *step, const int32_t *inputs, const int32_t *targets,

@@ -26,15 +26,29 @@ static int64_t shard_count(const struct zinf_zero *zero, int block)
     return zinf_plan_padded_count(zero->plan, block) / zero->ranks;
 }
 
+/* The last step's update of a block may still be under way. */
+static void wait_for_update(struct zinf_zero *zero, int block)
+{
+    if (!zero->updates)
+        return;
+    zinf_lanes_on_drive(zero->lanes, true);
+    zinf_updates_wait(zero->updates, block);
+    zinf_lanes_on_drive(zero->lanes, false);
+}
+
 static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
     size_t bytes =
         (size_t)shard_count(zero, operation->block) * zinf_dtype_bytes(zero->options.dtype);
     char *window = zero->windows[operation->window];
-    if (zero->blocks[operation->block].weights)
+    wait_for_update(zero, operation->block);
+    if (zero->blocks[operation->block].weights) {
         memcpy(window + (size_t)zero->rank * bytes, zero->blocks[operation->block].weights, bytes);
-    else
+    } else {
+        zinf_lanes_on_drive(zero->lanes, true);
         zinf_zero_fetch_shard(zero, operation->block, window + (size_t)zero->rank * bytes);
+        zinf_lanes_on_drive(zero->lanes, false);
+    }
     all_gather(zero, window, bytes);
 }
 
@@ -84,6 +98,8 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
                        !o->sharding.gradients || operation->first);
     if (operation->last)
         state->square_sum = o->ops->square_sum(to, o->accumulation_dtype, shard);
+    if (operation->last && zero->updates)
+        zinf_updates_reduced(zero->updates, operation->block);
 }
 
 static void agree(struct zinf_zero *zero)
@@ -105,6 +121,7 @@ static void carry_out(void *context, int64_t index)
         gather_window(zero, operation);
         break;
     case ZINF_PLAN_GATHER_WEIGHTS:
+        wait_for_update(zero, operation->block);
         all_gather(zero, zero->blocks[operation->block].weights,
                    (size_t)shard_count(zero, operation->block) *
                        zinf_dtype_bytes(zero->options.dtype));
@@ -132,21 +149,35 @@ static void carry_out(void *context, int64_t index)
 static void describe(void *context, enum zinf_lane lane, int64_t index, char *out, size_t out_bytes)
 {
     const struct zinf_zero *zero = context;
-    zinf_plan_describe(zero->plan, lane, index, out, out_bytes);
+    if (lane != ZINF_LANE_UPDATE)
+        zinf_plan_describe(zero->plan, lane, index, out, out_bytes);
+    else if (zero->updates)
+        zinf_updates_describe(zero->updates, out, out_bytes);
 }
 
 int zinf_zero_start(struct zinf_zero *zero, const struct zinf_pool *host, struct zinf_error *error)
 {
     int status = zinf_zero_open_records(zero, host, error);
-    if (status)
-        return status;
-    return zinf_lanes_new(&zero->lanes, zero->options.comm, zero->options.watchdog_s, describe,
-                          zero);
+    if (!status)
+        status = zinf_lanes_new(&zero->lanes, zero->options.comm, zero->options.watchdog_s,
+                                describe, zero);
+    if (!status && zero->record_count > 0)
+        status = zinf_updates_new(&zero->updates, zero);
+    return status;
 }
 
-void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan)
+void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan,
+                     const struct zinf_update *update)
 {
     zero->plan = plan;
+    zero->updating = update && zero->updates;
+    if (zero->stale && !plan->options.training) {
+        zinf_zero_drain(zero);
+        zinf_zero_publish(zero);
+    }
+    zero->stale = false; /* the plan of a training step gathers them itself */
+    if (zero->updating)
+        zinf_updates_begin(zero->updates, plan->options.early_updates ? update : NULL);
     for (int i = 0; i < zero->options.model->block_count; i++)
         zero->blocks[i].square_sum = 0;
     zinf_zero_begin_fetches(zero, plan);
@@ -166,13 +197,26 @@ void zinf_zero_done(struct zinf_zero *zero)
 
 double zinf_zero_end(struct zinf_zero *zero)
 {
-    double waited = zinf_lanes_end(zero->lanes);
-    zero->wait_update_s = 0;
-    if (zero->update_length > 0) {
-        /* The next step's first fetches read what this step's last updates write. */
-        if (zero->options.offload.parameters == ZINF_TIER_NVME)
-            zinf_ring_drain(&zero->update_ring);
-        zero->wait_update_s = zero->update_ring.waited_s;
-    }
-    return waited;
+    return zinf_lanes_end(zero->lanes);
+}
+
+double zinf_zero_hand_over(struct zinf_zero *zero, const struct zinf_update *update)
+{
+    if (!zero->updating)
+        return 0;
+    zero->stale = update && zero->options.sharding.optimizer && !zero->options.sharding.parameters;
+    return zinf_updates_decide(zero->updates, update);
+}
+
+double zinf_zero_drain(struct zinf_zero *zero)
+{
+    return zero->updates ? zinf_updates_drain(zero->updates) : 0;
+}
+
+void zinf_zero_update_bytes(const struct zinf_zero *zero, bool before, int64_t *read_bytes,
+                            int64_t *write_bytes)
+{
+    *read_bytes = *write_bytes = 0;
+    if (zero->updates)
+        zinf_updates_bytes(zero->updates, before, read_bytes, write_bytes);
 }

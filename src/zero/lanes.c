@@ -1,5 +1,6 @@
 /*
- * The mover thread and the counters by which the two lanes wait for each other. See lanes.h.
+ * The mover thread, the counters by which the lanes wait for each other, and the monitor. See
+ * lanes.h.
  *
  * One mutex and one condition variable guard everything: a step has some hundred operations of
  * milliseconds each, so what a lock costs does not show, and what happens is easy to see. While a
@@ -38,6 +39,8 @@ struct zinf_lanes {
     int64_t done[ZINF_LANE_COUNT];
     int64_t comm_operation_count;
     double last_progress_s;
+    bool compute_waits, on_drive; /* now: the compute lane for the mover; the mover for the drive */
+    double charged_s, drive_wait_s; /* both at once: counted up to; seconds */
     zinf_comm_operation_fn operation;
     void *context;
     bool stop;
@@ -58,18 +61,21 @@ static void describe_lane(struct zinf_lanes *lanes, enum zinf_lane lane, char *o
 /* One message, and the end. The mutex is held. */
 static void fire(struct zinf_lanes *lanes, struct zinf_comm_request *request)
 {
-    char host[64] = "?", compute[256] = "", comm[256] = "", peers[256] = "";
+    char host[64] = "?", compute[256] = "", comm[256] = "", update[256] = "", peers[256] = "";
     gethostname(host, sizeof host - 1);
     describe_lane(lanes, ZINF_LANE_COMPUTE, compute, sizeof compute);
     describe_lane(lanes, ZINF_LANE_COMM, comm, sizeof comm);
+    if (lanes->describe)
+        lanes->describe(lanes->describe_context, ZINF_LANE_UPDATE, -1, update, sizeof update);
     if (request && lanes->comm->ops->describe)
         lanes->comm->ops->describe(lanes->comm, request, peers, sizeof peers);
     zinf_error_log("rank %d on %s: no progress for %.0f s (zinf.watchdog_s): communication lane, "
-                   "operation %lld of %lld: %s%s%s; compute lane, operation %lld: %s",
+                   "operation %lld of %lld: %s%s%s; compute lane, operation %lld: %s%s%s",
                    lanes->comm->rank, host, zinf_clock_s() - lanes->last_progress_s,
                    (long long)lanes->done[ZINF_LANE_COMM], (long long)lanes->comm_operation_count,
                    comm, peers[0] ? ", waits for transfers " : "", peers,
-                   (long long)lanes->done[ZINF_LANE_COMPUTE], compute);
+                   (long long)lanes->done[ZINF_LANE_COMPUTE], compute,
+                   update[0] ? "; update lane: " : "", update);
     zinf_abort(ZINF_E_RUNTIME);
 }
 
@@ -92,6 +98,15 @@ static void sleep_watched(struct zinf_lanes *lanes, double grace_s)
     until.tv_nsec = (long)((at_s - (double)until.tv_sec) * 1e9);
     pthread_cond_timedwait(&lanes->changed, &lanes->mutex, &until);
     watch(lanes, NULL, grace_s);
+}
+
+/* Charge the time since the last call. Before either state changes, with the mutex held. */
+static void charge(struct zinf_lanes *lanes)
+{
+    double now_s = zinf_clock_s();
+    if (lanes->compute_waits && lanes->on_drive)
+        lanes->drive_wait_s += now_s - lanes->charged_s;
+    lanes->charged_s = now_s;
 }
 
 static void advance(struct zinf_lanes *lanes, enum zinf_lane lane)
@@ -201,8 +216,50 @@ void zinf_lanes_begin(struct zinf_lanes *lanes, int64_t comm_operation_count,
     lanes->operation = operation;
     lanes->context = context;
     lanes->last_progress_s = zinf_clock_s();
+    lanes->drive_wait_s = 0;
     pthread_cond_broadcast(&lanes->changed);
     pthread_mutex_unlock(&lanes->mutex);
+}
+
+void zinf_lanes_lock(struct zinf_lanes *lanes)
+{
+    pthread_mutex_lock(&lanes->mutex);
+}
+
+void zinf_lanes_unlock(struct zinf_lanes *lanes)
+{
+    pthread_mutex_unlock(&lanes->mutex);
+}
+
+void zinf_lanes_changed(struct zinf_lanes *lanes)
+{
+    lanes->last_progress_s = zinf_clock_s();
+    pthread_cond_broadcast(&lanes->changed);
+}
+
+void zinf_lanes_sleep(struct zinf_lanes *lanes, bool watched)
+{
+    if (watched)
+        sleep_watched(lanes, describe_grace * lanes->watchdog_s);
+    else
+        pthread_cond_wait(&lanes->changed, &lanes->mutex);
+}
+
+void zinf_lanes_on_drive(struct zinf_lanes *lanes, bool on_drive)
+{
+    pthread_mutex_lock(&lanes->mutex);
+    charge(lanes);
+    lanes->on_drive = on_drive;
+    pthread_mutex_unlock(&lanes->mutex);
+}
+
+double zinf_lanes_drive_wait_s(struct zinf_lanes *lanes)
+{
+    pthread_mutex_lock(&lanes->mutex);
+    charge(lanes);
+    double seconds = lanes->drive_wait_s;
+    pthread_mutex_unlock(&lanes->mutex);
+    return seconds;
 }
 
 void zinf_lanes_done(struct zinf_lanes *lanes, enum zinf_lane lane)
@@ -220,8 +277,12 @@ double zinf_lanes_wait(struct zinf_lanes *lanes, enum zinf_lane lane, int64_t co
     if (lanes->done[lane] < count) {
         double begin_s = zinf_clock_s();
         double grace_s = lane == ZINF_LANE_COMM ? describe_grace * lanes->watchdog_s : 0;
+        charge(lanes);
+        lanes->compute_waits = lanes->compute_waits || lane == ZINF_LANE_COMM;
         while (lanes->done[lane] < count)
             sleep_watched(lanes, grace_s);
+        charge(lanes);
+        lanes->compute_waits = lanes->compute_waits && lane != ZINF_LANE_COMM;
         waited_s = zinf_clock_s() - begin_s;
     }
     pthread_mutex_unlock(&lanes->mutex);

@@ -1,11 +1,12 @@
 /*
- * Lanes: the two threads of a rank that carry out a plan, and how one waits for the other.
+ * Lanes: the threads of a rank that carry out a plan, and how one waits for the other.
  *
  * A plan gives each lane a list of operations in order; operation i of a lane may ask that other lanes have finished so many of theirs. Since
  * each lane is in order, "everything before operation n of lane l" is one number, and waiting is a counter comparison.
  *
  * The compute lane is the caller's thread; the communication lane is the mover thread, which makes every data-path call of the communicator
- * and sleeps when there is nothing to do (design section 4).
+ * and sleeps when there is nothing to do (design section 4). The update lane (updates.h) is a thread of its own that takes blocks as they are
+ * ready, not in a fixed order: it and those who wait for it meet in the same monitor.
  */
 #ifndef ZINF_ZERO_LANES_H
 #define ZINF_ZERO_LANES_H
@@ -19,7 +20,7 @@
 extern "C" {
 #endif
 
-enum zinf_lane { ZINF_LANE_COMPUTE, ZINF_LANE_COMM, ZINF_LANE_COUNT };
+enum zinf_lane { ZINF_LANE_COMPUTE, ZINF_LANE_COMM, ZINF_LANE_UPDATE, ZINF_LANE_COUNT };
 
 struct zinf_lanes;
 
@@ -29,7 +30,7 @@ typedef void (*zinf_comm_operation_fn)(void *context, int64_t index);
 /**
  * Start the mover thread. Local.
  * @param watchdog_s  end the run (exit 1, one message naming rank and operation) when a lane waits longer; 0 = never
- * @param describe    text of operation `index` of `lane` for that message
+ * @param describe    text of operation `index` of `lane` for that message; "" = nothing to say (index of the update lane: -1)
  */
 int zinf_lanes_new(struct zinf_lanes **lanes, struct zinf_comm *comm, double watchdog_s,
                    void (*describe)(void *context, enum zinf_lane lane, int64_t index, char *out,
@@ -46,6 +47,19 @@ void zinf_lanes_done(struct zinf_lanes *lanes, enum zinf_lane lane);
 double zinf_lanes_wait(struct zinf_lanes *lanes, enum zinf_lane lane, int64_t count);
 /** Wait until the mover has finished the whole plan; after it the communicator's control path may be used. */
 double zinf_lanes_end(struct zinf_lanes *lanes);
+
+/** The monitor: what other threads of the rank share stands under its lock. */
+void zinf_lanes_lock(struct zinf_lanes *lanes);
+void zinf_lanes_unlock(struct zinf_lanes *lanes);
+/** With the lock: wake all who sleep; a sign of life for the watchdog. */
+void zinf_lanes_changed(struct zinf_lanes *lanes);
+/** With the lock, which is given back meanwhile: sleep until something may have changed. watched: the watchdog looks on. */
+void zinf_lanes_sleep(struct zinf_lanes *lanes, bool watched);
+
+/** The mover begins or ends to wait for the drive (a fetch, or an update that must come first). */
+void zinf_lanes_on_drive(struct zinf_lanes *lanes, bool on_drive);
+/** Of the waits of the compute lane since begin: seconds in which the mover waited for the drive. */
+double zinf_lanes_drive_wait_s(struct zinf_lanes *lanes);
 
 /** For use inside an operation: move a request on until it is complete, napping between tests. */
 void zinf_lanes_complete(struct zinf_lanes *lanes, struct zinf_comm_request *request);

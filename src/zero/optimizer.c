@@ -125,27 +125,81 @@ static void update_stretch(struct zinf_zero *zero, int block, const struct stret
 
 void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_update *update)
 {
-    const struct zinf_block_state *state = &zero->blocks[block];
-    if (zero->record_count == 0) {
-        struct zinf_range owned = zinf_zero_owned(zero, block);
-        struct stretch s = stretch_in_memory(zero, block, 0, owned.end - owned.begin);
+    struct zinf_range owned = zinf_zero_owned(zero, block);
+    struct stretch s = stretch_in_memory(zero, block, 0, owned.end - owned.begin);
+    update_stretch(zero, block, &s, update);
+}
+
+/* Of a record's weights those that stand in memory, with the dead gradient that may keep their old
+ * values: an element of it is as wide as a weight at least. */
+struct kept {
+    char *weights, *gradient;            /* of the record's first element */
+    size_t weight_bytes, gradient_bytes; /* of an element */
+};
+
+static struct kept kept_of(const struct zinf_zero *zero, int number, const struct stretch *s)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    const struct zinf_record *record = &zero->records[number];
+    int part = o->dtype == ZINF_FP32 ? ZINF_PART_MASTER : ZINF_PART_LOW;
+    int64_t begin = owned_offset(zero, record->block, o->sharding.gradients) + record->begin;
+    struct kept kept = {.weight_bytes = zinf_dtype_bytes(o->dtype),
+                        .gradient_bytes = zinf_dtype_bytes(o->accumulation_dtype)};
+    if (zero->update_items[number].extent[part] < 0)
+        kept.weights = part == ZINF_PART_MASTER ? (char *)s->master : s->low;
+    kept.gradient =
+        (char *)zero->blocks[record->block].accumulator + (size_t)begin * kept.gradient_bytes;
+    ZINF_ASSERT(!kept.weights || kept.gradient_bytes >= kept.weight_bytes);
+    return kept;
+}
+
+/* `at` counts from the begin of the stretch. */
+static struct stretch cut_of(const struct zinf_zero *zero, const struct stretch *s, int64_t at,
+                             int64_t count)
+{
+    struct stretch cut = {.begin = s->begin + at, .count = count, .master = advance(s->master, at)};
+    for (int m = 0; m < 2; m++)
+        cut.moment[m] = advance(s->moment[m], at);
+    if (s->low)
+        cut.low = (char *)s->low + (size_t)at * zinf_dtype_bytes(zero->options.dtype);
+    return cut;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+void zinf_zero_update_record(struct zinf_zero *zero, int number, char *buffer,
+                             const struct zinf_update *update, bool keep)
+{
+    int block = zero->records[number].block;
+    struct stretch s = stretch_of_record(zero, number, buffer);
+    struct kept kept = {0};
+    if (keep)
+        kept = kept_of(zero, number, &s);
+    if (!kept.weights) {
         update_stretch(zero, block, &s, update);
+        return;
     }
-    for (int r = state->first_record; r < state->first_record + state->record_count; r++) {
-        bool passes = zinf_zero_passes(zero, r);
-        char *buffer = passes ? zinf_ring_next(&zero->update_ring) : NULL;
-        struct stretch s = stretch_of_record(zero, r, buffer);
-        update_stretch(zero, block, &s, update);
-        if (passes)
-            zinf_ring_release(&zero->update_ring);
+    for (int64_t at = 0; at < s.count; at += ZINF_UNDO_ELEMENTS) {
+        struct stretch cut = cut_of(zero, &s, at, smaller(ZINF_UNDO_ELEMENTS, s.count - at));
+        size_t bytes = (size_t)cut.count * kept.weight_bytes;
+        memcpy(zero->old_weights, kept.weights + (size_t)at * kept.weight_bytes, bytes);
+        update_stretch(zero, block, &cut, update);
+        memcpy(kept.gradient + (size_t)at * kept.gradient_bytes, zero->old_weights, bytes);
     }
 }
 
-void zinf_zero_prefetch_update(struct zinf_zero *zero)
+void zinf_zero_undo_record(struct zinf_zero *zero, int number)
 {
-    if (zero->update_length > 0)
-        zinf_ring_begin(&zero->update_ring, zero->update_items, zero->update_sequence,
-                        zero->update_length);
+    /* What would stand in the buffer is not looked at. */
+    struct stretch s = stretch_of_record(zero, number, zero->update_ring.options.memory);
+    struct kept kept = kept_of(zero, number, &s);
+    for (int64_t at = 0; kept.weights && at < s.count; at += ZINF_UNDO_ELEMENTS)
+        memcpy(kept.weights + (size_t)at * kept.weight_bytes,
+               kept.gradient + (size_t)at * kept.gradient_bytes,
+               (size_t)smaller(ZINF_UNDO_ELEMENTS, s.count - at) * kept.weight_bytes);
 }
 
 static int visit_stretch(struct zinf_zero *zero, int block, const struct stretch *s, bool write,
@@ -165,6 +219,7 @@ int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void
     size_t items = (size_t)zero->record_count * sizeof *zero->update_items;
     struct zinf_ring_item *list = zinf_alloc(items);
     int status = ZINF_OK;
+    zinf_zero_drain(zero);
     for (int r = 0; r < zero->record_count; r++) {
         list[r] = zero->update_items[r];
         for (int part = 0; part < ZINF_RING_PARTS; part++) {

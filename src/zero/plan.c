@@ -173,11 +173,12 @@ static void backward_pass(struct builder *b, int micro)
 static void update_phase(struct builder *b)
 {
     const struct zinf_plan_options *o = &b->plan->options;
-    int blocks = o->model->block_count;
     int64_t end = b->plan->count[ZINF_LANE_COMPUTE];
     int64_t agree = communicate(b, ZINF_PLAN_AGREE, -1, end);
     wait_for(b, agree, compute(b, ZINF_PLAN_DECIDE, -1, -1));
-    for (int i = 0; i < blocks; i++) {
+    if (o->update_lane)
+        compute(b, ZINF_PLAN_UPDATE, -1, -1);
+    for (int i = 0; !o->update_lane && i < o->model->block_count; i++) {
         int64_t gathered = -1;
         if (!o->sharding.optimizer)
             gathered = communicate(b, ZINF_PLAN_GATHER_GRADIENT, i, end + 1);
@@ -187,6 +188,46 @@ static void update_phase(struct builder *b)
             communicate(b, ZINF_PLAN_GATHER_WEIGHTS, i, update + 1);
     }
     communicate(b, ZINF_PLAN_REPORT, -1, b->plan->count[ZINF_LANE_COMPUTE]);
+}
+
+/* Resident weights that the last step's updates have left sharded: each block's is whole before its
+ * first use. */
+static void gather_updated(struct builder *b)
+{
+    bool *seen = zinf_alloc((size_t)b->plan->options.model->block_count * sizeof *seen);
+    for (int64_t i = 0; i < b->plan->count[ZINF_LANE_COMPUTE]; i++) {
+        int block = at(b, i)->block;
+        if (!needs_weights(at(b, i)->kind) || seen[block])
+            continue;
+        seen[block] = true;
+        wait_for(b, communicate(b, ZINF_PLAN_GATHER_WEIGHTS, block, 0), i);
+    }
+    free(seen);
+}
+
+/* The update lane: behind the last reduction of each block, or all behind the agreement, the first
+ * needed first. */
+static void list_updates(struct zinf_plan *plan)
+{
+    const struct zinf_plan_options *o = &plan->options;
+    const struct zinf_plan_operation *comm = plan->operations[ZINF_LANE_COMM];
+    struct zinf_plan_operation update = {
+        .kind = ZINF_PLAN_UPDATE, .micro = -1, .window = -1, .gradient = -1};
+    int64_t count = 0;
+    plan->operations[ZINF_LANE_UPDATE] =
+        zinf_alloc((size_t)o->model->block_count * sizeof *plan->operations[0]);
+    for (int64_t i = 0; i < plan->count[ZINF_LANE_COMM]; i++) {
+        bool all = !o->early_updates && comm[i].kind == ZINF_PLAN_AGREE;
+        bool one = o->early_updates && comm[i].kind == ZINF_PLAN_REDUCE && comm[i].last;
+        update.wait_other = i + 1;
+        for (int block = 0; block < o->model->block_count; block++)
+            if (all || (one && block == comm[i].block)) {
+                update.block = block;
+                plan->operations[ZINF_LANE_UPDATE][count++] = update;
+            }
+    }
+    ZINF_ASSERT(count == o->model->block_count);
+    plan->count[ZINF_LANE_UPDATE] = count;
 }
 
 /* What the choice of windows needs to know of the compute lane, worked out once. */
@@ -391,6 +432,8 @@ void zinf_plan_build(struct zinf_plan *plan, const struct zinf_plan_options *opt
     struct builder b = {.plan = plan, .gradient_busy = busy};
     memset(plan, 0, sizeof *plan);
     plan->options = *options;
+    plan->options.update_lane = options->update_lane && options->training;
+    ZINF_ASSERT(!plan->options.update_lane || options->sharding.optimizer);
     for (int i = 0; i < GRADIENT_WINDOWS; i++)
         busy[i] = -1;
     for (int i = 0; i < options->model->block_count; i++)
@@ -401,6 +444,9 @@ void zinf_plan_build(struct zinf_plan *plan, const struct zinf_plan_options *opt
     b.touched = zinf_alloc((size_t)options->model->block_count * sizeof *b.touched);
     for (int micro = 0; micro < options->micro_count; micro++) {
         forward_pass(&b, micro);
+        if (micro == 0 && plan->options.update_lane && options->sharding.optimizer &&
+            !options->sharding.parameters)
+            gather_updated(&b);
         if (options->training)
             backward_pass(&b, micro);
     }
@@ -411,6 +457,8 @@ void zinf_plan_build(struct zinf_plan *plan, const struct zinf_plan_options *opt
     if (options->sharding.parameters)
         assign_windows(&b);
     order_communication(&b);
+    if (plan->options.update_lane)
+        list_updates(plan);
     sum_up(plan);
     free(b.pending);
     free(b.touched);
@@ -465,5 +513,7 @@ void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64
     const struct zinf_plan_operation *operation = &plan->operations[lane][index];
     if (operation->block >= 0)
         zinf_plan_block_name(plan->options.model, operation->block, name, sizeof name);
+    else if (operation->kind == ZINF_PLAN_UPDATE)
+        snprintf(name, sizeof name, "all blocks in their lane");
     snprintf(out, out_bytes, "%s%s%s", verb[operation->kind], *name ? " " : "", name);
 }

@@ -1,9 +1,13 @@
 /*
- * The plan of one step: every operation of both lanes, in order, with the buffers it uses and what it waits for. Computed once before
+ * The plan of one step: every operation of its lanes, in order, with the buffers it uses and what it waits for. Computed once before
  * step 1 from the model's blocks and a few numbers, identical on every rank, and carried out again and again.
  *
  * Compute lane (the caller's thread): forward, loss, backward, accumulation, update. Communication lane (the mover thread): gathers of
  * parameters, reductions of gradients, small agreements. An operation waits for "the other lane has finished n operations".
+ *
+ * Update lane (a third thread, updates.h), where states pass through rings on their way from and to NVMe: the compute lane then only hands
+ * the blocks over behind DECIDE and begins the next step; whoever reads weights there waits for the block's update. Its operations stand in
+ * the order in which their gradients are complete (early_updates) or the weights are needed again (else).
  *
  * How it is built: the compute lane is written down first, it is fixed by the model. Every use of a block's weights is then given a window
  * (Belady's rule: the window whose content is needed farthest in the future is taken), and every communication becomes ready behind a
@@ -48,10 +52,10 @@ enum zinf_plan_kind {
     ZINF_PLAN_EMBEDDING_BACKWARD,
     ZINF_PLAN_ACCUMULATE, /* gradient window -> full local accumulator */
     ZINF_PLAN_DECIDE,     /* norm known: clip, skip or go */
-    ZINF_PLAN_UPDATE,
+    ZINF_PLAN_UPDATE,     /* block -1: hand all blocks over to the update lane */
     /* communication lane */
     ZINF_PLAN_GATHER_WINDOW,   /* shards of a block -> window */
-    ZINF_PLAN_GATHER_WEIGHTS,  /* updated shards -> the resident block */
+    ZINF_PLAN_GATHER_WEIGHTS,  /* updated shards -> the resident block; with an update lane in the next step, before its first use */
     ZINF_PLAN_GATHER_GRADIENT, /* reduced shards -> the resident gradient */
     ZINF_PLAN_REDUCE,
     ZINF_PLAN_AGREE, /* scalars of all ranks: norm, loss, signals */
@@ -66,7 +70,7 @@ struct zinf_plan_operation {
     int gradient;       /* gradient window, -1 = straight into the accumulator */
     bool first;         /* the first gradient of this block in the step: replaces what is there */
     bool last;          /* REDUCE: the last of this block in the step; EMBEDDING_*: the last tile; HEAD_*: the first tile is `first` */
-    int64_t wait_other; /* operations of the other lane that must be finished before */
+    int64_t wait_other; /* operations of the other lane that must be finished before; update lane: of the communication lane */
 };
 
 struct zinf_plan_options {
@@ -80,6 +84,8 @@ struct zinf_plan_options {
     int64_t prefetch_elements;      /* stage3_prefetch_bucket_size; 0 = fetch when needed */
     int64_t max_live_elements;      /* stage3_max_live_parameters: bounds the windows */
     int64_t max_reuse_elements;     /* stage3_max_reuse_distance */
+    bool update_lane;               /* updates run beside the next step; counts in training */
+    bool early_updates;             /* and beside the backward pass: nothing but a value that is not finite can stop them */
 };
 
 struct zinf_plan {
@@ -108,7 +114,7 @@ void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64
                         size_t out_bytes);
 
 /** Doubles each rank sends in AGREE and in REPORT. */
-enum { ZINF_AGREE_COUNT = 8, ZINF_REPORT_COUNT = 8 };
+enum { ZINF_AGREE_COUNT = 8, ZINF_REPORT_COUNT = 12 };
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,8 @@
 /*
  * The NVMe tier of ZeRO's states: blocks cut into records, records into extents, and the two rings
- * in which they pass: the compute lane's for updates, the mover's for fetches of weights. What
- * residency.c keeps in host memory has no extent and does not pass. Source: ZeRO-Infinity,
- * arXiv:2104.07857, section 5.2 (infinity offload engine).
+ * in which they pass: the update lane's, and the mover's for fetches of weights. What residency.c
+ * keeps in host memory has no extent and does not pass. Source: ZeRO-Infinity, arXiv:2104.07857,
+ * section 5.2 (infinity offload engine).
  */
 #include "zero/zero.h"
 
@@ -124,6 +124,74 @@ static void make_items(struct zinf_zero *zero)
     }
 }
 
+/* May a record be updated before its step is decided? Then everything it replaces has another
+ * place: on the drive the spare extents, in memory the bytes of the gradient, which hold weights of
+ * its width and nothing else. */
+static bool may_be_early(const struct zinf_zero *zero, int record)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    bool wide = zinf_dtype_bytes(o->accumulation_dtype) >= zinf_dtype_bytes(o->dtype);
+    bool may = o->offload.optimizer == ZINF_TIER_NVME && zinf_zero_passes(zero, record);
+    for (int part = 0; part < ZINF_RING_PARTS; part++) {
+        bool exists = part == ZINF_PART_LOW      ? o->dtype != ZINF_FP32
+                      : part == ZINF_PART_MASTER ? true
+                                                 : part - ZINF_PART_MOMENT1 < o->moment_count;
+        if (exists && !travels(zero, record, part))
+            may = may && part == weights_part(zero) && wide;
+    }
+    return may;
+}
+
+static size_t extent_bytes(const struct zinf_zero *zero, int record)
+{
+    size_t bytes = 0;
+    for (int part = 0; part < ZINF_RING_PARTS; part++)
+        if (travels(zero, record, part))
+            bytes += zinf_zero_part_bytes(zero, record, part);
+    return bytes;
+}
+
+/* A second set of extents behind the first, for as many records as there is room for, in the order
+ * in which early updates come. */
+static void make_spares(struct zinf_zero *zero, const struct zinf_plan *plan)
+{
+    size_t used = 0;
+    int extent[2] = {0, 0};
+    for (int r = 0; r < zero->record_count; r++) {
+        used += extent_bytes(zero, r);
+        zero->records[r].has_spare = false;
+        for (int part = 0; part < ZINF_RING_PARTS; part++)
+            extent[file_of(zero, part)] += travels(zero, r, part);
+    }
+    for (int64_t i = 0; plan->options.early_updates && i < plan->count[ZINF_LANE_UPDATE]; i++) {
+        const struct zinf_block_state *block =
+            &zero->blocks[plan->operations[ZINF_LANE_UPDATE][i].block];
+        for (int r = block->first_record; r < block->first_record + block->record_count; r++) {
+            struct zinf_record *record = &zero->records[r];
+            if (!may_be_early(zero, r) ||
+                used + extent_bytes(zero, r) > zero->options.offload.nvme_bytes)
+                continue;
+            used += extent_bytes(zero, r);
+            record->has_spare = true;
+            for (int part = 0; part < ZINF_RING_PARTS; part++)
+                record->spare[part] = travels(zero, r, part) ? extent[file_of(zero, part)]++ : -1;
+        }
+    }
+}
+
+void zinf_zero_take_spare(struct zinf_zero *zero, int number)
+{
+    struct zinf_ring_item *update = &zero->update_items[number];
+    struct zinf_record *record = &zero->records[number];
+    for (int part = 0; part < ZINF_RING_PARTS; part++) {
+        int current = update->extent[part];
+        update->extent[part] = record->spare[part];
+        record->spare[part] = current;
+        if (zero->fetch_items[number].extent[part] >= 0)
+            zero->fetch_items[number].extent[part] = update->extent[part];
+    }
+}
+
 /* Where parts stand in a buffer, and how long a buffer is: as the largest record that passes, which
  * small shards make smaller. */
 static size_t lay_out_buffer(const struct zinf_zero *zero, bool fetch, size_t offsets[])
@@ -160,8 +228,10 @@ static void lay_out_ring(struct zinf_zero *zero, bool fetch, struct zinf_pool *h
     zero->bytes.rings += bytes + 4096;
 }
 
-void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host)
+void zinf_zero_layout_records(struct zinf_zero *zero, const struct zinf_plan *plan,
+                              struct zinf_pool *host)
 {
+    int64_t kept = 0;
     if (!any_streams(zero))
         return;
     if (zero->cut_elements != zero->options.offload.record_elements)
@@ -170,11 +240,21 @@ void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host)
     zinf_zero_choose_resident(zero);
     zinf_zero_lay_out_resident(zero, host);
     make_items(zero);
-    for (int r = 0; r < zero->record_count; r++)
+    make_spares(zero, plan);
+    for (int r = 0; r < zero->record_count; r++) {
+        const struct zinf_record *record = &zero->records[r];
         for (int part = 0; part < ZINF_RING_PARTS; part++)
             if (travels(zero, r, part))
-                zero->swap_bytes[file_of(zero, part)] += zinf_zero_part_bytes(zero, r, part);
+                zero->swap_bytes[file_of(zero, part)] +=
+                    zinf_zero_part_bytes(zero, r, part) * (1 + record->has_spare);
+        zero->bytes.spares += extent_bytes(zero, r) * record->has_spare;
+        if (record->has_spare && record->count > kept)
+            kept = record->count < ZINF_UNDO_ELEMENTS ? record->count : ZINF_UNDO_ELEMENTS;
+    }
     zero->bytes.nvme = zero->swap_bytes[0] + zero->swap_bytes[1];
+    size_t bytes = (size_t)kept * zinf_dtype_bytes(zero->options.dtype);
+    zero->old_weights = zinf_pool_take(host, bytes);
+    zero->bytes.rings += bytes;
     lay_out_ring(zero, false, host);
     if (zero->options.offload.parameters == ZINF_TIER_NVME)
         lay_out_ring(zero, true, host);
@@ -217,7 +297,9 @@ static void name_extent(const struct zinf_zero *zero, int file, int extent, char
 {
     for (int r = 0; r < zero->record_count; r++)
         for (int part = 0; part < ZINF_RING_PARTS; part++)
-            if (zero->update_items[r].extent[part] == extent && file_of(zero, part) == file) {
+            if ((zero->update_items[r].extent[part] == extent ||
+                 (zero->records[r].has_spare && zero->records[r].spare[part] == extent)) &&
+                file_of(zero, part) == file) {
                 char block[96];
                 zinf_plan_block_name(zero->options.model, zero->records[r].block, block,
                                      sizeof block);
@@ -242,7 +324,7 @@ static void name_parameter_extent(void *context, int extent, char *out, size_t o
 static int open_swap(struct zinf_zero *zero, int file, struct zinf_error *error)
 {
     const struct zinf_offload *offload = &zero->options.offload;
-    size_t *bytes = zinf_alloc((size_t)zero->record_count * ZINF_RING_PARTS * sizeof *bytes);
+    size_t *bytes = zinf_alloc((size_t)zero->record_count * 2 * ZINF_RING_PARTS * sizeof *bytes);
     struct zinf_swap_options options = {
         .folder = file == 0 ? offload->optimizer_path : offload->parameter_path,
         .extent_bytes = bytes,
@@ -251,10 +333,16 @@ static int open_swap(struct zinf_zero *zero, int file, struct zinf_error *error)
         .context = zero};
     int status = ZINF_OK;
     for (int r = 0; r < zero->record_count; r++)
-        for (int part = 0; part < ZINF_RING_PARTS; part++)
-            if (zero->update_items[r].extent[part] >= 0 && file_of(zero, part) == file)
-                bytes[options.extent_count++] =
-                    (size_t)zero->records[r].count * element_bytes(zero, part);
+        for (int part = 0; part < ZINF_RING_PARTS; part++) {
+            const struct zinf_record *record = &zero->records[r];
+            size_t count = (size_t)record->count * element_bytes(zero, part);
+            if (zero->update_items[r].extent[part] < 0 || file_of(zero, part) != file)
+                continue;
+            bytes[zero->update_items[r].extent[part]] = count;
+            options.extent_count += 1 + record->has_spare;
+            if (record->has_spare)
+                bytes[record->spare[part]] = count;
+        }
     if (options.extent_count > 0)
         status = zinf_swap_open(&zero->swaps[file], &options, error);
     free(bytes);
@@ -282,6 +370,12 @@ static int open_ring(struct zinf_zero *zero, struct zinf_ring *ring, struct zinf
     return status;
 }
 
+static bool fetch_is_readable(void *context, int record, bool wait)
+{
+    const struct zinf_zero *zero = context;
+    return zinf_updates_readable(zero->updates, record, wait);
+}
+
 int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
                            struct zinf_error *error)
 {
@@ -294,6 +388,8 @@ int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
         status = open_ring(zero, &zero->update_ring, &zero->update_aio, host);
     if (!status && zero->fetch_ring.options.buffer_bytes > 0)
         status = open_ring(zero, &zero->fetch_ring, &zero->fetch_aio, host);
+    zero->fetch_ring.options.readable = fetch_is_readable;
+    zero->fetch_ring.options.context = zero;
     return status;
 }
 

@@ -15,11 +15,6 @@ static char *memory_of(const struct zinf_ring *ring, int buffer)
     return ring->options.memory + (size_t)buffer * ring->options.buffer_bytes;
 }
 
-static const struct zinf_ring_item *item_at(const struct zinf_ring *ring, int64_t position)
-{
-    return &ring->items[ring->sequence ? ring->sequence[position] : position];
-}
-
 static void finish(struct zinf_ring *ring, int buffer)
 {
     double begin = zinf_clock_s();
@@ -33,9 +28,18 @@ static void finish(struct zinf_ring *ring, int buffer)
     ring->waited_s += zinf_clock_s() - begin;
 }
 
-static void move(struct zinf_ring *ring, int64_t position, bool write)
+static bool is_finished(const struct zinf_ring *ring, int buffer)
 {
-    const struct zinf_ring_item *item = item_at(ring, position);
+    for (int part = 0; part < ZINF_RING_PARTS; part++)
+        if (ring->buffers[buffer].busy[part] &&
+            !zinf_swap_finished(&ring->buffers[buffer].transfers[part]))
+            return false;
+    return true;
+}
+
+static void move(struct zinf_ring *ring, int64_t position, const struct zinf_ring_item *item,
+                 bool write)
+{
     int buffer = buffer_of(ring, position);
     for (int part = 0; part < ZINF_RING_PARTS; part++) {
         struct zinf_swap_transfer *transfer = &ring->buffers[buffer].transfers[part];
@@ -53,13 +57,48 @@ static void move(struct zinf_ring *ring, int64_t position, bool write)
     }
 }
 
-/* Begin the reads of all positions up to `last`; a buffer's writes must be on the drive before it
- * is filled again. */
-static void read_ahead(struct zinf_ring *ring, int64_t last)
+bool zinf_ring_has_room(const struct zinf_ring *ring)
 {
-    for (; ring->started <= last && ring->started < ring->length; ring->started++) {
-        finish(ring, buffer_of(ring, ring->started));
-        move(ring, ring->started, false);
+    return ring->started - ring->finished < ring->options.buffer_count;
+}
+
+void zinf_ring_add(struct zinf_ring *ring, const struct zinf_ring_item *item)
+{
+    ZINF_ASSERT(zinf_ring_has_room(ring));
+    ring->buffers[buffer_of(ring, ring->started)].item = item;
+    move(ring, ring->started, item, false);
+    ring->started++;
+}
+
+const struct zinf_ring_item *zinf_ring_head(const struct zinf_ring *ring)
+{
+    return ring->position < ring->started ? ring->buffers[buffer_of(ring, ring->position)].item
+                                          : NULL;
+}
+
+const struct zinf_ring_item *zinf_ring_collect(struct zinf_ring *ring, bool wait)
+{
+    int buffer = buffer_of(ring, ring->finished);
+    if (ring->finished == ring->position || (!wait && !is_finished(ring, buffer)))
+        return NULL;
+    finish(ring, buffer);
+    ring->finished++;
+    return ring->buffers[buffer].item;
+}
+
+/* Begin the reads of all positions up to `last`; a buffer's writes must be on the drive before it
+ * is filled again. Nothing is waited for that is not used next. */
+static void read_ahead(struct zinf_ring *ring, int64_t last, bool next_is_needed)
+{
+    const struct zinf_ring_options *o = &ring->options;
+    while (ring->started <= last && ring->started < ring->length) {
+        int index = ring->sequence ? ring->sequence[ring->started] : (int)ring->started;
+        bool wait = next_is_needed && ring->started == ring->position;
+        if (o->readable && !o->readable(o->context, index, wait))
+            return;
+        if (!zinf_ring_has_room(ring))
+            zinf_ring_collect(ring, true);
+        zinf_ring_add(ring, &ring->items[index]);
     }
 }
 
@@ -70,22 +109,27 @@ void zinf_ring_begin(struct zinf_ring *ring, const struct zinf_ring_item *items,
     ring->items = items;
     ring->sequence = sequence;
     ring->length = length;
-    ring->position = ring->started = 0;
+    ring->finished = ring->position = ring->started = 0;
     ring->waited_s = 0;
-    read_ahead(ring, ring->options.lookahead);
+    read_ahead(ring, ring->options.lookahead, false);
 }
 
 char *zinf_ring_next(struct zinf_ring *ring)
 {
-    ZINF_ASSERT(ring->position < ring->length);
-    read_ahead(ring, ring->position + ring->options.lookahead);
+    read_ahead(ring, ring->position + ring->options.lookahead, true);
+    ZINF_ASSERT(ring->position < ring->started);
     finish(ring, buffer_of(ring, ring->position));
     return memory_of(ring, buffer_of(ring, ring->position));
 }
 
 void zinf_ring_release(struct zinf_ring *ring)
 {
-    move(ring, ring->position, true);
+    zinf_ring_release_to(ring, zinf_ring_head(ring));
+}
+
+void zinf_ring_release_to(struct zinf_ring *ring, const struct zinf_ring_item *to)
+{
+    move(ring, ring->position, to, true);
     ring->position++;
 }
 
@@ -93,4 +137,6 @@ void zinf_ring_drain(struct zinf_ring *ring)
 {
     for (int buffer = 0; buffer < ring->options.buffer_count; buffer++)
         finish(ring, buffer);
+    ring->finished = ring->position = ring->started;
+    ring->length = 0;
 }

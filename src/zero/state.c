@@ -143,11 +143,14 @@ void zinf_zero_layout(struct zinf_zero *zero, const struct zinf_zero_options *op
     for (int i = 0; i < options->model->block_count; i++)
         lay_out_block(zero, i, device, host);
     lay_out_windows(zero, plan, device);
-    zinf_zero_layout_records(zero, host);
+    zinf_zero_layout_records(zero, plan, host);
 }
 
 void zinf_zero_close(struct zinf_zero *zero)
 {
+    if (zero->lanes)
+        zinf_lanes_end(zero->lanes);
+    zinf_updates_free(zero->updates);
     zinf_lanes_free(zero->lanes);
     zinf_zero_close_records(zero);
     for (int i = 0; zero->blocks && i < zero->options.model->block_count; i++)

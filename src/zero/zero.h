@@ -11,7 +11,8 @@
  * In fp32 the weights are their own master. Source: ZeRO, arXiv:1910.02054, section 5.
  *
  * Each of them stands on a tier. What is on NVMe is cut into records of at most `record_elements` elements of one block's owned part, and
- * passes through rings of buffers (ring.h); accumulators stay in memory. On a CPU rank device and host are both RAM and used in place.
+ * passes through rings of buffers (ring.h), for updates in a lane of its own (updates.h); accumulators stay in memory. On a CPU rank device
+ * and host are both RAM and used in place.
  */
 #ifndef ZINF_ZERO_ZERO_H
 #define ZINF_ZERO_ZERO_H
@@ -28,6 +29,7 @@
 #include "zero/lanes.h"
 #include "zero/plan.h"
 #include "zero/ring.h"
+#include "zero/updates.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -50,6 +52,8 @@ struct zinf_record {
     int64_t begin, count;            /* elements of the owned part */
     bool resident[ZINF_RING_PARTS];  /* stays in host memory for the whole run and has no extent on the drive */
     void *memory[ZINF_RING_PARTS];   /* where a resident part is; NULL while counting */
+    bool has_spare;                  /* extents for an update whose step is not decided yet */
+    int spare[ZINF_RING_PARTS];      /* -1 = the part has no extent */
 };
 
 /** Neighbouring records of which the same parts are resident. */
@@ -79,6 +83,7 @@ struct zinf_offload {
     int64_t record_elements;                     /* largest record */
     size_t cache_bytes;          /* of the optimizer's records, what may stay in host memory */
     int64_t resident_parameters; /* elements of the owned parameters that may stay in host memory */
+    size_t nvme_bytes;                           /* of the swap files at most: what is left holds spare extents for early updates */
     bool checksums;
     int queue_depth, io_threads;
     size_t io_block_bytes;
@@ -102,7 +107,8 @@ struct zinf_zero_options {
 struct zinf_zero_bytes {
     size_t weights, optimizer, gradients, windows, communication, rings;
     size_t cache; /* of what is on the NVMe tier, parts that stay in host memory, each padded to 4096 */
-    size_t nvme; /* in the swap files, padding included */
+    size_t nvme;   /* in the swap files, padding and spare extents included */
+    size_t spares; /* of these the spare extents */
 };
 
 struct zinf_zero {
@@ -123,13 +129,16 @@ struct zinf_zero {
     struct zinf_ring_item *update_items, *fetch_items; /* (record_count) */
     int *update_sequence;           /* records that pass through the update ring; those that are all resident do not */
     int64_t update_length;
-    struct zinf_ring update_ring, fetch_ring; /* of the compute lane; of the mover */
+    struct zinf_ring update_ring, fetch_ring; /* of the update lane; of the mover */
+    struct zinf_updates *updates;   /* NULL: nothing on NVMe, the compute lane updates */
+    char *old_weights;              /* ZINF_UNDO_ELEMENTS of them while an early update replaces them */
+    bool updating;                  /* the plan being carried out ends with an update */
+    bool stale;                     /* resident weights are those of before the last update, but for the owned part */
     struct zinf_aio update_aio, fetch_aio;
     size_t swap_bytes[2];           /* of bytes.nvme, what is in each of these */
     struct zinf_swap *swaps[2];     /* of the optimizer's folder and of the parameters'; one serves both when they are the same */
     int *fetch_sequence;            /* records in the order of the plan's gathers */
     int64_t fetch_length;
-    double wait_update_s;           /* the compute lane's waits for the drive in this step */
 };
 
 /**
@@ -139,7 +148,7 @@ struct zinf_zero {
 void zinf_zero_layout(struct zinf_zero *zero, const struct zinf_zero_options *options,
                       const struct zinf_plan *plan, struct zinf_pool *device,
                       struct zinf_pool *host);
-/** Open the NVMe tier if one is used (host is the pool that I/O may register), and start the mover. Local. */
+/** Open the NVMe tier if one is used (host is the pool that I/O may register), and start the lanes. Local. */
 int zinf_zero_start(struct zinf_zero *zero, const struct zinf_pool *host,
                     struct zinf_error *error);
 void zinf_zero_close(struct zinf_zero *zero);
@@ -149,8 +158,13 @@ struct zinf_range zinf_zero_owned(const struct zinf_zero *zero, int block);
 /** The part this rank writes to a checkpoint: its shard without padding; all ranks' parts cover the block once. */
 struct zinf_range zinf_zero_shard(const struct zinf_zero *zero, int block);
 
-/** Begin carrying out `plan`: the mover starts at once. Collective. */
-void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan);
+/**
+ * Begin carrying out `plan`: the mover starts at once. Collective.
+ * @param update  of a training step, as far as it is known before DECIDE (all of it where the plan has early updates); NULL: nothing will be
+ *                updated
+ */
+void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan,
+                     const struct zinf_update *update);
 /** Wait until compute operation `index` may run; seconds waited. */
 double zinf_zero_wait(struct zinf_zero *zero, int64_t index);
 /** The compute lane has finished its next operation. */
@@ -165,10 +179,12 @@ const void *zinf_zero_weights(const struct zinf_zero *zero,
 void *zinf_zero_gradient(const struct zinf_zero *zero, const struct zinf_plan_operation *operation);
 /** ZINF_PLAN_ACCUMULATE. */
 void zinf_zero_accumulate(struct zinf_zero *zero, const struct zinf_plan_operation *operation);
-/** ZINF_PLAN_UPDATE: the owned part of a block. weight_decay of `update` is left out on runs without decay. */
+/** ZINF_PLAN_UPDATE of a block: its owned part, here and now. weight_decay of `update` is left out on runs without decay. */
 void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_update *update);
-/** Begin to read the first records of the update, so that they are there when the norm is known. Nothing without NVMe. */
-void zinf_zero_prefetch_update(struct zinf_zero *zero);
+/** ZINF_PLAN_UPDATE of all blocks: in the update lane. NULL: the step is skipped. @return seconds waited for the drive */
+double zinf_zero_hand_over(struct zinf_zero *zero, const struct zinf_update *update);
+/** Wait until no update is under way any more. Not inside a step. @return seconds waited */
+double zinf_zero_drain(struct zinf_zero *zero);
 /** Make the new weights known to all ranks if they are resident: after load or init. Collective. */
 void zinf_zero_publish(struct zinf_zero *zero);
 
@@ -196,6 +212,9 @@ int zinf_zero_resident_runs(const struct zinf_zero *zero, struct zinf_resident_r
 double zinf_zero_cached_fraction(const struct zinf_zero *zero);
 /** "first moment": for messages. */
 const char *zinf_zero_part_name(int part);
+/** Bytes the update of the last step, or of the one before, has moved from and to NVMe: complete when the next step has ended, or drained. */
+void zinf_zero_update_bytes(const struct zinf_zero *zero, bool before, int64_t *read_bytes,
+                            int64_t *write_bytes);
 
 /* Between the files of this folder. */
 
@@ -210,12 +229,24 @@ void zinf_zero_choose_resident(struct zinf_zero *zero);
 /** Memory for what was chosen. */
 void zinf_zero_lay_out_resident(struct zinf_zero *zero, struct zinf_pool *host);
 /** Cut blocks into records and size the rings; with open pools their memory. Part of zinf_zero_layout(). */
-void zinf_zero_layout_records(struct zinf_zero *zero, struct zinf_pool *host);
+void zinf_zero_layout_records(struct zinf_zero *zero, const struct zinf_plan *plan,
+                              struct zinf_pool *host);
 int zinf_zero_open_records(struct zinf_zero *zero, const struct zinf_pool *host,
                            struct zinf_error *error);
 void zinf_zero_close_records(struct zinf_zero *zero);
 /** Read this rank's shard of a block into `to` (dtype) through the fetch ring. By the mover, in plan order. */
 void zinf_zero_fetch_shard(struct zinf_zero *zero, int block, void *to);
+enum { ZINF_UNDO_ELEMENTS = 65536 };
+/**
+ * Update one record in a buffer of the update ring (NULL: nothing of it passes there). keep: the weights among it that stand in memory are kept in the bytes of the gradient.
+ * By the update lane.
+ */
+void zinf_zero_update_record(struct zinf_zero *zero, int record, char *buffer,
+                             const struct zinf_update *update, bool keep);
+/** Bring the kept weights back. */
+void zinf_zero_undo_record(struct zinf_zero *zero, int record);
+/** The spare extents of a record become the current ones, and these the spare. */
+void zinf_zero_take_spare(struct zinf_zero *zero, int record);
 /** Begin the fetches of a plan. */
 void zinf_zero_begin_fetches(struct zinf_zero *zero, const struct zinf_plan *plan);
 

@@ -1,0 +1,466 @@
+/*
+ * The thread of the update lane and the state of each record. See updates.h.
+ *
+ * Everything but the ring stands under the lock of the lanes; the ring and its engine are the
+ * thread's alone while it has something to do, and the caller's after zinf_updates_drain(). What
+ * the thread does next is looked up anew after every piece of work: a record is milliseconds, a
+ * look over all records microseconds.
+ */
+#include "zero/updates.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "zero/zero.h"
+
+/* Numbers of training steps, from 1: for which step something was last done. */
+struct progress {
+    int64_t started;  /* taken into the ring */
+    int64_t released; /* may be updated */
+    int64_t updated;
+    int64_t stored;   /* and on the drive, out of the ring */
+    bool spare_taken; /* by an early update that is not decided yet */
+};
+
+struct moved {
+    int64_t read_bytes, write_bytes;
+};
+
+struct zinf_updates {
+    struct zinf_zero *zero;
+    pthread_t thread;
+    bool stop;
+    struct progress *records; /* (record_count) */
+    int *order; /* (order_count) records of the ring as they will be released in a step */
+    int order_count;
+    int next; /* of `order`: not read ahead in this step */
+    int64_t step;
+    bool deciding;                /* between begin and decide */
+    bool early;                   /* `update` is known before */
+    bool undo;                    /* wanted by decide */
+    struct zinf_update update[2]; /* by the parity of the step */
+    struct moved moved[2];        /* the same */
+    int in_ring;
+    int current; /* record being updated, -1 = none */
+    struct zinf_updates_totals totals;
+};
+
+static int64_t parity(int64_t step)
+{
+    return step & 1;
+}
+
+static bool is_serial(const struct zinf_updates *u)
+{
+    return u->zero->update_ring.options.buffer_count == 1;
+}
+
+static int number_of(const struct zinf_updates *u, const struct zinf_ring_item *item)
+{
+    return (int)(item - u->zero->update_items);
+}
+
+static bool has_spare(const struct zinf_updates *u, int record)
+{
+    return u->zero->records[record].has_spare;
+}
+
+/* The record to read next, -1: none. One whose last write is still under way must not be read. */
+static int choose(struct zinf_updates *u)
+{
+    bool waiting = false;
+    for (int r = 0; r < u->zero->record_count; r++) {
+        const struct progress *p = &u->records[r];
+        if (p->released == p->started || !zinf_zero_passes(u->zero, r))
+            continue;
+        if (p->released > p->started && p->stored == p->started)
+            return r;
+        waiting = waiting || p->released > p->started;
+    }
+    if (!u->deciding || is_serial(u) || waiting)
+        return -1;
+    while (u->next < u->order_count && u->records[u->order[u->next]].started == u->step)
+        u->next++;
+    if (u->next == u->order_count)
+        return -1;
+    const struct progress *p = &u->records[u->order[u->next]];
+    return p->stored == p->started ? u->order[u->next] : -1;
+}
+
+static void count_moved(struct zinf_updates *u, int64_t step, struct moved before)
+{
+    const struct zinf_ring *ring = &u->zero->update_ring;
+    struct moved *moved = &u->moved[parity(step)];
+    moved->read_bytes += ring->read_bytes - before.read_bytes;
+    moved->write_bytes += ring->write_bytes - before.write_bytes;
+}
+
+static struct moved ring_bytes(const struct zinf_updates *u)
+{
+    return (struct moved){u->zero->update_ring.read_bytes, u->zero->update_ring.write_bytes};
+}
+
+/* Each of these does one piece of work if there is one. The lock is held, and given back
+ * meanwhile. */
+
+static bool start_read(struct zinf_updates *u)
+{
+    struct zinf_zero *zero = u->zero;
+    int record = choose(u);
+    if (record < 0 || !zinf_ring_has_room(&zero->update_ring))
+        return false;
+    struct progress *p = &u->records[record];
+    p->started = p->released > p->started ? p->released : u->step;
+    int64_t step = p->started;
+    u->in_ring++;
+    zinf_lanes_unlock(zero->lanes);
+    struct moved before = ring_bytes(u);
+    zinf_ring_add(&zero->update_ring, &zero->update_items[record]);
+    zinf_lanes_lock(zero->lanes);
+    count_moved(u, step, before);
+    return true;
+}
+
+static void store(struct zinf_updates *u, int record, bool spare)
+{
+    struct zinf_ring *ring = &u->zero->update_ring;
+    struct zinf_ring_item to = u->zero->update_items[record];
+    if (spare)
+        memcpy(to.extent, u->zero->records[record].spare, sizeof to.extent);
+    zinf_ring_release_to(ring, &to);
+}
+
+static bool update_head(struct zinf_updates *u)
+{
+    struct zinf_zero *zero = u->zero;
+    const struct zinf_ring_item *head = u->in_ring ? zinf_ring_head(&zero->update_ring) : NULL;
+    int record = head ? number_of(u, head) : -1;
+    if (!head || u->records[record].released == u->records[record].updated)
+        return false;
+    struct progress *p = &u->records[record];
+    int64_t step = p->released;
+    bool early = u->deciding && step == u->step;
+    struct zinf_update update = u->update[parity(step)];
+    u->current = record;
+    zinf_lanes_unlock(zero->lanes);
+    double begin_s = zinf_clock_s();
+    char *buffer = zinf_ring_next(&zero->update_ring);
+    double read_s = zinf_clock_s();
+    struct moved before = ring_bytes(u);
+    zinf_zero_update_record(zero, record, buffer, &update, early);
+    store(u, record, early);
+    double end_s = zinf_clock_s();
+    zinf_lanes_lock(zero->lanes);
+    count_moved(u, step, before);
+    u->totals.records++;
+    u->totals.early_records += early;
+    u->totals.read_wait_s += read_s - begin_s;
+    u->totals.busy_s += end_s - read_s;
+    u->current = -1;
+    p->updated = step;
+    p->spare_taken = early;
+    if (early && (step < u->step || !u->deciding) && !u->undo) { /* decided meanwhile */
+        zinf_zero_take_spare(zero, record);
+        p->spare_taken = false;
+    }
+    zinf_lanes_changed(zero->lanes);
+    return true;
+}
+
+/* A released record that does not pass through the ring. */
+static bool update_resident(struct zinf_updates *u)
+{
+    struct zinf_zero *zero = u->zero;
+    int record = 0;
+    while (record < zero->record_count &&
+           (u->records[record].released == u->records[record].updated ||
+            zinf_zero_passes(zero, record)))
+        record++;
+    if (record == zero->record_count)
+        return false;
+    struct progress *p = &u->records[record];
+    struct zinf_update update = u->update[parity(p->released)];
+    u->current = record;
+    zinf_lanes_unlock(zero->lanes);
+    double begin_s = zinf_clock_s();
+    zinf_zero_update_record(zero, record, NULL, &update, false);
+    double end_s = zinf_clock_s();
+    zinf_lanes_lock(zero->lanes);
+    u->totals.records++;
+    u->totals.busy_s += end_s - begin_s;
+    u->current = -1;
+    p->started = p->updated = p->stored = p->released;
+    zinf_lanes_changed(zero->lanes);
+    return true;
+}
+
+static bool collect(struct zinf_updates *u, bool wait)
+{
+    struct zinf_zero *zero = u->zero;
+    const struct zinf_ring_item *item;
+    /* Without the lock nothing may be overlooked: it is given back only when there is work. */
+    if (!u->in_ring || zero->update_ring.finished == zero->update_ring.position)
+        return false;
+    if (wait) {
+        zinf_lanes_unlock(zero->lanes);
+        item = zinf_ring_collect(&zero->update_ring, true);
+        zinf_lanes_lock(zero->lanes);
+    } else {
+        item = zinf_ring_collect(&zero->update_ring, false);
+    }
+    if (!item)
+        return false;
+    struct progress *p = &u->records[number_of(u, item)];
+    p->stored = p->started;
+    u->in_ring--;
+    zinf_lanes_changed(zero->lanes);
+    return true;
+}
+
+/* The step is skipped: drop what was read and written for it, give the weights back. */
+static bool undo_step(struct zinf_updates *u)
+{
+    struct zinf_zero *zero = u->zero;
+    if (!u->undo)
+        return false;
+    zinf_lanes_unlock(zero->lanes);
+    if (zero->update_length > 0)
+        zinf_ring_begin(&zero->update_ring, NULL, NULL, 0);
+    for (int r = 0; r < zero->record_count; r++)
+        if (u->records[r].spare_taken)
+            zinf_zero_undo_record(zero, r);
+    zinf_lanes_lock(zero->lanes);
+    for (int r = 0; r < zero->record_count; r++)
+        u->records[r] = (struct progress){u->step, u->step, u->step, u->step, false};
+    u->in_ring = 0;
+    u->undo = false;
+    zinf_lanes_changed(zero->lanes);
+    return true;
+}
+
+static void *carry_out(void *argument)
+{
+    struct zinf_updates *u = argument;
+    zinf_cpu_thread_alone(); /* the cores are the compute lane's */
+    zinf_lanes_lock(u->zero->lanes);
+    while (!u->stop)
+        if (!undo_step(u) && !collect(u, false) && !start_read(u) && !update_resident(u) &&
+            !update_head(u) && !collect(u, true))
+            zinf_lanes_sleep(u->zero->lanes, false);
+    zinf_lanes_unlock(u->zero->lanes);
+    return NULL;
+}
+
+/* Those without spare extents are not released before DECIDE, whatever the plan allows. */
+static void find_order(struct zinf_updates *u, const struct zinf_plan *plan)
+{
+    for (int64_t i = 0; i < plan->count[ZINF_LANE_UPDATE]; i++) {
+        const struct zinf_block_state *block =
+            &u->zero->blocks[plan->operations[ZINF_LANE_UPDATE][i].block];
+        for (int r = 0; r < block->record_count; r++)
+            if (has_spare(u, block->first_record + r))
+                u->order[u->order_count++] = block->first_record + r;
+    }
+    for (int r = 0; r < u->zero->record_count; r++)
+        if (!has_spare(u, r) && zinf_zero_passes(u->zero, r))
+            u->order[u->order_count++] = r;
+}
+
+int zinf_updates_new(struct zinf_updates **out, struct zinf_zero *zero)
+{
+    struct zinf_updates *u = zinf_alloc(sizeof *u);
+    sigset_t all, old;
+    u->zero = zero;
+    u->current = -1;
+    u->records = zinf_alloc((size_t)zero->record_count * sizeof *u->records);
+    u->order = zinf_alloc((size_t)zero->record_count * sizeof *u->order);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int number = pthread_create(&u->thread, NULL, carry_out, u);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (number) {
+        zinf_error_log("rank %d: the update thread cannot be started: %s", zero->rank,
+                       strerror(number));
+        free(u->records);
+        free(u->order);
+        free(u);
+        return ZINF_E_RUNTIME;
+    }
+    *out = u;
+    return ZINF_OK;
+}
+
+void zinf_updates_free(struct zinf_updates *u)
+{
+    if (!u)
+        return;
+    zinf_updates_drain(u);
+    zinf_lanes_lock(u->zero->lanes);
+    u->stop = true;
+    zinf_lanes_changed(u->zero->lanes);
+    zinf_lanes_unlock(u->zero->lanes);
+    pthread_join(u->thread, NULL);
+    free(u->records);
+    free(u->order);
+    free(u);
+}
+
+void zinf_updates_begin(struct zinf_updates *u, const struct zinf_update *early)
+{
+    zinf_lanes_lock(u->zero->lanes);
+    ZINF_ASSERT(!u->deciding);
+    if (u->step == 0)
+        find_order(u, u->zero->plan);
+    u->step++;
+    u->next = 0;
+    u->deciding = true;
+    u->early = early && !is_serial(u);
+    if (early)
+        u->update[parity(u->step)] = *early;
+    u->moved[parity(u->step)] = (struct moved){0, 0};
+    zinf_lanes_changed(u->zero->lanes);
+    zinf_lanes_unlock(u->zero->lanes);
+}
+
+void zinf_updates_reduced(struct zinf_updates *u, int block)
+{
+    const struct zinf_block_state *state = &u->zero->blocks[block];
+    zinf_lanes_lock(u->zero->lanes);
+    for (int r = state->first_record; r < state->first_record + state->record_count; r++) {
+        /* The accumulator was free: this step has read the block's weights, so they were new. */
+        ZINF_ASSERT(u->records[r].updated == u->records[r].released);
+        if (u->deciding && u->early && has_spare(u, r))
+            u->records[r].released = u->step;
+    }
+    zinf_lanes_changed(u->zero->lanes);
+    zinf_lanes_unlock(u->zero->lanes);
+}
+
+/* Seconds until `done` holds. The lock is held. */
+static double wait_until(struct zinf_updates *u, bool (*done)(struct zinf_updates *u, int index),
+                         int index)
+{
+    double begin_s = zinf_clock_s();
+    if (done(u, index))
+        return 0;
+    zinf_lanes_changed(u->zero->lanes); /* the watchdog counts from here */
+    while (!done(u, index))
+        zinf_lanes_sleep(u->zero->lanes, true);
+    return zinf_clock_s() - begin_s;
+}
+
+static bool is_undone(struct zinf_updates *u, int ignored)
+{
+    (void)ignored;
+    return !u->undo;
+}
+
+static bool is_idle(struct zinf_updates *u, int ignored)
+{
+    (void)ignored;
+    for (int r = 0; r < u->zero->record_count; r++)
+        if (u->records[r].updated != u->records[r].released)
+            return false;
+    return u->in_ring == 0;
+}
+
+static bool block_is_updated(struct zinf_updates *u, int block)
+{
+    const struct zinf_block_state *state = &u->zero->blocks[block];
+    for (int r = state->first_record; r < state->first_record + state->record_count; r++)
+        if (u->records[r].updated != u->records[r].released)
+            return false;
+    return true;
+}
+
+static bool record_is_stored(struct zinf_updates *u, int record)
+{
+    const struct progress *p = &u->records[record];
+    return p->updated == p->released && p->stored >= p->updated;
+}
+
+double zinf_updates_decide(struct zinf_updates *u, const struct zinf_update *update)
+{
+    double waited_s = 0;
+    zinf_lanes_lock(u->zero->lanes);
+    ZINF_ASSERT(u->deciding);
+    u->deciding = false;
+    u->undo = !update;
+    for (int r = 0; update && r < u->zero->record_count; r++) {
+        if (u->records[r].spare_taken)
+            zinf_zero_take_spare(u->zero, r);
+        u->records[r].spare_taken = false;
+        u->records[r].released = u->step;
+    }
+    if (update)
+        u->update[parity(u->step)] = *update;
+    zinf_lanes_changed(u->zero->lanes);
+    if (!update)
+        waited_s = wait_until(u, is_undone, 0);
+    else if (is_serial(u))
+        waited_s = wait_until(u, is_idle, 0);
+    zinf_lanes_unlock(u->zero->lanes);
+    return waited_s;
+}
+
+void zinf_updates_wait(struct zinf_updates *u, int block)
+{
+    zinf_lanes_lock(u->zero->lanes);
+    wait_until(u, block_is_updated, block);
+    zinf_lanes_unlock(u->zero->lanes);
+}
+
+bool zinf_updates_readable(struct zinf_updates *u, int record, bool wait)
+{
+    zinf_lanes_lock(u->zero->lanes);
+    if (wait)
+        wait_until(u, record_is_stored, record);
+    bool readable = record_is_stored(u, record);
+    zinf_lanes_unlock(u->zero->lanes);
+    return readable;
+}
+
+double zinf_updates_drain(struct zinf_updates *u)
+{
+    zinf_lanes_lock(u->zero->lanes);
+    ZINF_ASSERT(!u->deciding);
+    double waited_s = wait_until(u, is_idle, 0);
+    zinf_lanes_unlock(u->zero->lanes);
+    return waited_s;
+}
+
+struct zinf_updates_totals zinf_updates_totals(struct zinf_updates *u)
+{
+    zinf_lanes_lock(u->zero->lanes);
+    struct zinf_updates_totals totals = u->totals;
+    zinf_lanes_unlock(u->zero->lanes);
+    return totals;
+}
+
+void zinf_updates_bytes(struct zinf_updates *u, bool before, int64_t *read_bytes,
+                        int64_t *write_bytes)
+{
+    zinf_lanes_lock(u->zero->lanes);
+    const struct moved *moved = &u->moved[parity(u->step - before)];
+    *read_bytes = moved->read_bytes;
+    *write_bytes = moved->write_bytes;
+    zinf_lanes_unlock(u->zero->lanes);
+}
+
+void zinf_updates_describe(const struct zinf_updates *u, char *out, size_t out_bytes)
+{
+    const struct zinf_ring_item *head = zinf_ring_head(&u->zero->update_ring);
+    int record = u->current >= 0 ? u->current : head ? number_of(u, head) : -1;
+    char block[96];
+    out[0] = '\0';
+    if (record < 0)
+        return;
+    zinf_plan_block_name(u->zero->options.model, u->zero->records[record].block, block,
+                         sizeof block);
+    snprintf(out, out_bytes, "%s %s, record %d of %d", u->current >= 0 ? "update of" : "waits for",
+             block, record + 1, u->zero->record_count);
+}
