@@ -241,6 +241,19 @@ static uint32_t crc_of_zeros(size_t bytes)
     return crc;
 }
 
+/* ZINF_SWAP_CHECKSUMS=0 takes them away, to measure what they cost. */
+static bool checksums_wanted(void)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    const char *text = getenv("ZINF_SWAP_CHECKSUMS");
+    if (!text || strcmp(text, "0") != 0)
+        return true;
+    if (!atomic_flag_test_and_set(&said))
+        zinf_warn("ZINF_SWAP_CHECKSUMS=0: what comes back from NVMe is not checked; for "
+                  "measurements only");
+    return false;
+}
+
 static void lay_out(struct zinf_swap *swap, const struct zinf_swap_options *options)
 {
     swap->extents = zinf_alloc((size_t)options->extent_count * sizeof *swap->extents + 1);
@@ -249,7 +262,7 @@ static void lay_out(struct zinf_swap *swap, const struct zinf_swap_options *opti
         struct extent *extent = &swap->extents[i];
         extent->offset = swap->bytes;
         extent->bytes = zinf_swap_padded(options->extent_bytes[i]);
-        extent->crc = options->checksums ? crc_of_zeros(extent->bytes) : 0;
+        extent->crc = swap->checksums ? crc_of_zeros(extent->bytes) : 0;
         swap->bytes += extent->bytes;
     }
 }
@@ -263,7 +276,7 @@ int zinf_swap_open(struct zinf_swap **swap, const struct zinf_swap_options *opti
     struct zinf_swap *new = zinf_alloc(sizeof *new);
     new->folder = zinf_strdup(options->folder);
     new->descriptor = descriptor;
-    new->checksums = options->checksums;
+    new->checksums = options->checksums &&checksums_wanted();
     new->name = options->name;
     new->context = options->context;
     lay_out(new, options);

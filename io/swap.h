@@ -26,7 +26,7 @@ struct zinf_swap_options {
     const char *folder;          /* nvme_path; must exist and be writable */
     const size_t *extent_bytes;  /* (extent_count); each is padded to the alignment in the file */
     int extent_count;
-    bool checksums;
+    bool checksums;              /* the environment's ZINF_SWAP_CHECKSUMS=0 takes them away, with a warning */
     void (*name)(void *context, int extent, char *out, size_t out_bytes); /* for messages: "layer 3, record 1" */
     void *context;
 };

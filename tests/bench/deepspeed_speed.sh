@@ -5,14 +5,18 @@
 #   PYTHON=/path/to/venv/bin/python sh tests/bench/deepspeed_speed.sh ZINF_PROGRAM [ROUNDS [STEPS]]
 #
 # The first two steps of a round do not count (allocation, DeepSpeed's trace of the modules). Wants a machine with nothing else to do.
+# Environment: ZERO, another "zero_optimization" object (NVME in it stands for a folder of this run); PLAIN=1: zinf also without offload.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
 zinf=$(readlink -f "$1") rounds=${2:-2} steps=${3:-8}
-python=${PYTHON:-python3}
+python=${PYTHON:-python3} zero=${ZERO:-'{"stage": 3}'}
 PATH=$(dirname "$(command -v "$python")"):$PATH # ninja, which DeepSpeed builds its kernels with
 work=$(mktemp -d "${TMPDIR:-/tmp}/zinf-speed.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 cd "$work"
+mkdir nvme
 cat "$here"/../*/*.py "$here"/../*/*.c > corpus.txt # any text will do
 cat > ds.json <<END
 {
@@ -20,7 +24,7 @@ cat > ds.json <<END
   "gradient_clipping": 1.0,
   "steps_per_print": 1000000,
   "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "weight_decay": 0.01}},
-  "zero_optimization": {"stage": 3},
+  "zero_optimization": $(echo "$zero" | sed "s|NVME|$work/nvme|g"),
   "zinf": {
     "model": {"config": {"model_type": "gpt2", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}, "init": "random"},
     "data": {"train": "corpus.txt", "tokenizer": "bytes", "sequence_length": 256, "shuffle": false},
@@ -30,30 +34,30 @@ cat > ds.json <<END
 }
 END
 
-# Median of the numbers on standard input.
-median()
-{
-    sort -g | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
-}
-
 deepspeed_seconds()
 {
     DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 "$python" -m torch.distributed.run --nproc-per-node 2 \
-        "$here/deepspeed_speed.py" ds.json "$steps" 2> deepspeed.log | awk '$1 == "step" && $2 > 2 { print $3 }'
+        "$here/deepspeed_speed.py" ds.json "$steps" 2> deepspeed.log | awk '$1 == "step" && $2 > 2 { print $3; n++ } END { exit n == 0 }' ||
+        { tail -n 30 deepspeed.log >&2; exit 1; }
 }
 
+# zinf_seconds OPTION...
 zinf_seconds()
 {
     rm -rf run
-    "${MPIEXEC:-mpiexec}" -bind-to core -n 2 "$zinf" ds.json --threads 1 -q > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
-    sed -n 's/^{"step": *\([0-9]*\),.*"step_s": *\([0-9.e+-]*\),.*/\1 \2/p' run/metrics.jsonl | awk '$1 > 2 { print $2 }'
+    "${MPIEXEC:-mpiexec}" -bind-to core -n 2 "$zinf" ds.json --threads 1 -q "$@" > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
+    step_seconds run 2
 }
 
-: > a; : > b
+: > a; : > b; : > c
 for round in $(seq "$rounds"); do
     deepspeed_seconds > part && cat part >> a
     printf 'round %d DeepSpeed %.1f tokens/s\n' "$round" "$(median < part | awk '{ print 1024 / $1 }')"
     zinf_seconds > part && cat part >> b
     printf 'round %d zinf      %.1f tokens/s\n' "$round" "$(median < part | awk '{ print 1024 / $1 }')"
+    [ -n "${PLAIN:-}" ] || continue
+    zinf_seconds --set zero_optimization.offload_optimizer.device=none > part && cat part >> c
+    printf 'round %d zinf      %.1f tokens/s without offload\n' "$round" "$(median < part | awk '{ print 1024 / $1 }')"
 done
 echo "$(median < a) $(median < b)" | awk '{ printf "median: DeepSpeed %.3f s, zinf %.3f s a step: ratio %.2f\n", $1, $2, $1 / $2 }'
+[ -z "${PLAIN:-}" ] || echo "$(median < b) $(median < c)" | awk '{ printf "offload: %.3f s a step against %.3f s without: %+.1f %%\n", $1, $2, 100 * ($1 / $2 - 1) }'
