@@ -26,6 +26,7 @@ struct zinf_aio_request {
     void *buffer;     /* aligned to the file's alignment, inside the registered pool when there is one */
     size_t bytes;     /* multiple of the alignment */
     uint64_t offset;
+    double begun_s;   /* clock.h; only where there is a trace */
     int error;        /* when finished: 0 or an errno */
     bool finished;
     size_t done_bytes; /* moved so far */

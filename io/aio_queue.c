@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/trace.h"
 
 /* A piece that is refused (EAGAIN, EBUSY, EINTR) for so long is an error: a run must end within two
  * seconds of a dead drive. */
@@ -62,8 +64,18 @@ int zinf_aio_queue_add_file(struct zinf_aio_queue *queue, int descriptor)
     return queue->file_count++;
 }
 
+static void trace(const struct zinf_aio_request *request)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s %.1f MiB", request->write ? "write" : "read",
+             (double)request->bytes / 1048576);
+    zinf_trace_event(ZINF_TRACE_IO, name, request->begun_s, zinf_clock_s());
+}
+
 static void finish(struct zinf_aio_queue *queue, struct zinf_aio_request *request)
 {
+    if (zinf_trace_on())
+        trace(request);
     __atomic_store_n(&request->finished, true, __ATOMIC_RELEASE);
     pthread_cond_broadcast(&queue->finished);
 }
@@ -75,6 +87,8 @@ void zinf_aio_queue_add(struct zinf_aio_queue *queue, struct zinf_aio_request *r
     request->done_bytes = request->cut_bytes = 0;
     request->next = NULL;
     request->finished = false;
+    if (zinf_trace_on())
+        request->begun_s = zinf_clock_s();
     if (!request->bytes) {
         finish(queue, request);
         return;

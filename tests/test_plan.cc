@@ -297,6 +297,81 @@ TEST(Plan, PrefetchBucketZeroFetchesWhenNeeded)
     }
 }
 
+class LanePlan
+{
+  public:
+    LanePlan(const Model &model, int stage, bool early)
+    {
+        struct zinf_plan_options o;
+        std::memset(&o, 0, sizeof o);
+        o.model = &model.model;
+        o.ranks = 3;
+        o.sharding = zinf_sharding_of_stage(stage);
+        o.micro_count = 2;
+        o.training = true;
+        o.accumulation_dtype = ZINF_FP32;
+        o.prefetch_elements = 30000;
+        o.max_live_elements = o.max_reuse_elements = 1000000000;
+        o.update_lane = true;
+        o.early_updates = early;
+        zinf_plan_build(&plan, &o);
+    }
+    ~LanePlan()
+    {
+        zinf_plan_release(&plan);
+    }
+    struct zinf_plan plan;
+};
+
+TEST(Plan, TheUpdateLaneTakesEveryBlockOnceInTheOrderOfItsGradients)
+{
+    for (const Shape &shape : shapes)
+        for (int stage = 1; stage <= 3; stage++)
+            for (bool early : {false, true}) {
+                Model model(shape);
+                LanePlan p(model, stage, early);
+                const struct zinf_plan_operation *comm = p.plan.operations[ZINF_LANE_COMM];
+                std::set<int> blocks;
+                int64_t before = 0;
+                for (int64_t i = 0; i < p.plan.count[ZINF_LANE_UPDATE]; i++) {
+                    const struct zinf_plan_operation &o = p.plan.operations[ZINF_LANE_UPDATE][i];
+                    const struct zinf_plan_operation &wait = comm[o.wait_other - 1];
+                    EXPECT_TRUE(blocks.insert(o.block).second);
+                    EXPECT_GE(o.wait_other, before);
+                    before = o.wait_other;
+                    if (early) {
+                        EXPECT_TRUE(wait.kind == ZINF_PLAN_REDUCE && wait.last &&
+                                    wait.block == o.block);
+                    } else {
+                        EXPECT_EQ(wait.kind, ZINF_PLAN_AGREE);
+                        EXPECT_EQ(o.block, i) << "not in the order of the forward pass";
+                    }
+                }
+                EXPECT_EQ(blocks.size(), static_cast<size_t>(model.model.block_count));
+            }
+}
+
+TEST(Plan, WithAnUpdateLaneResidentWeightsAreGatheredBeforeTheirFirstUse)
+{
+    for (const Shape &shape : shapes)
+        for (int stage = 1; stage <= 2; stage++) {
+            Model model(shape);
+            LanePlan p(model, stage, true);
+            std::set<int> used, gathered;
+            const struct zinf_plan_operation *comm = p.plan.operations[ZINF_LANE_COMM];
+            for (int64_t i = 0; i < p.plan.count[ZINF_LANE_COMPUTE]; i++) {
+                const struct zinf_plan_operation &o = p.plan.operations[ZINF_LANE_COMPUTE][i];
+                EXPECT_EQ(o.kind == ZINF_PLAN_UPDATE, i + 1 == p.plan.count[ZINF_LANE_COMPUTE]);
+                if (!reads_weights(o.kind) || !used.insert(o.block).second)
+                    continue;
+                for (int64_t c = 0; c < o.wait_other; c++)
+                    if (comm[c].kind == ZINF_PLAN_GATHER_WEIGHTS)
+                        gathered.insert(comm[c].block);
+                EXPECT_TRUE(gathered.count(o.block)) << "block " << o.block;
+            }
+        }
+}
+
 TEST(Plan, IsTheSameForEqualOptionsAndAnotherForOthers)
 {
     Model model(shapes[1]);

@@ -28,8 +28,9 @@ static struct {
 static bool active;
 static atomic_long calls;
 
-static const char *const operations[] = {"open",      "read",   "write",  "fsync",    "rename",
-                                         "fallocate", "unlink", "gather", "exchange", "agree"};
+static const char *const operations[] = {"open",     "read",   "write",     "fsync",
+                                         "rename",   "unlink", "fallocate", "gather",
+                                         "exchange", "agree",  "transfer"};
 
 static const struct {
     const char *name;
@@ -120,10 +121,17 @@ void zinf_fault_init(int rank)
     active = rule.rank < 0 || rule.rank == rank;
 }
 
+static bool is_meant(const char *operation)
+{
+    if (strcmp(rule.operation, "transfer") == 0)
+        return strcmp(operation, "read") == 0 || strcmp(operation, "write") == 0;
+    return strcmp(operation, rule.operation) == 0;
+}
+
 int zinf_fault_timed(const char *operation, size_t *bytes, double *delay_s)
 {
     *delay_s = 0;
-    if (__builtin_expect(!active, 1) || strcmp(operation, rule.operation) != 0)
+    if (__builtin_expect(!active, 1) || !is_meant(operation))
         return 0;
     long call = atomic_fetch_add(&calls, 1) + 1;
     if (rule.n && call != rule.n)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "base/version.h"
 #include "topology/consistency.h"
 #include "topology/machine.h"
@@ -291,6 +292,7 @@ int zinf_run_open_training(struct zinf_run *run, const struct zinf_config *confi
     run->config = config;
     run->comm = comm;
     run->state.seed = config->train.seed;
+    zinf_trace_open(comm->rank);
     zinf_activities_init(&run->activities);
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_START);
     int status = open_common(run, true);
@@ -321,6 +323,7 @@ void zinf_run_close(struct zinf_run *run)
 {
     zinf_log_set_file(NULL);
     zinf_zero_close(&run->zero);
+    zinf_trace_close();
     zinf_step_release(&run->step);
     zinf_pool_close(&run->device);
     zinf_pool_close(&run->host);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/trace.h"
 #include "train/metrics.h"
 
 /* What the walk through one plan carries along. */
@@ -496,9 +498,11 @@ static void walk_plan(struct walk *walk)
             &walk->plan->operations[ZINF_LANE_COMPUTE][walk->index];
         enum zinf_activity activity = activity_of(operation->kind);
         wait_for_operation(walk, operation->kind);
+        double begin_s = zinf_trace_on() ? zinf_clock_s() : 0;
         zinf_activity_start(activities, activity);
         carry_out(walk, operation);
         zinf_activity_stop(activities, activity);
+        zinf_plan_trace(walk->plan, ZINF_LANE_COMPUTE, walk->index, begin_s);
         tell(walk);
         zinf_zero_done(zero);
     }

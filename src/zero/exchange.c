@@ -9,6 +9,9 @@
 
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/trace.h"
+
 static void finish(struct zinf_zero *zero, struct zinf_comm_request *request)
 {
     zinf_lanes_complete(zero->lanes, request);
@@ -116,6 +119,7 @@ static void carry_out(void *context, int64_t index)
     struct zinf_zero *zero = context;
     const struct zinf_plan_operation *operation = &zero->plan->operations[ZINF_LANE_COMM][index];
     zinf_lanes_wait(zero->lanes, ZINF_LANE_COMPUTE, operation->wait_other);
+    double begin_s = zinf_trace_on() ? zinf_clock_s() : 0;
     switch (operation->kind) {
     case ZINF_PLAN_GATHER_WINDOW:
         gather_window(zero, operation);
@@ -144,6 +148,7 @@ static void carry_out(void *context, int64_t index)
     default:
         ZINF_ASSERT(!"an operation of the compute lane in the communication lane");
     }
+    zinf_plan_trace(zero->plan, ZINF_LANE_COMM, index, begin_s);
 }
 
 static void describe(void *context, enum zinf_lane lane, int64_t index, char *out, size_t out_bytes)

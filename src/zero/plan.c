@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/partition.h"
+#include "base/trace.h"
 
 enum { GRADIENT_WINDOWS = 2, MAX_WINDOWS = 8 };
 
@@ -516,4 +518,16 @@ void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64
     else if (operation->kind == ZINF_PLAN_UPDATE)
         snprintf(name, sizeof name, "all blocks in their lane");
     snprintf(out, out_bytes, "%s%s%s", verb[operation->kind], *name ? " " : "", name);
+}
+
+void zinf_plan_trace(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
+                     double begin_s)
+{
+    static const enum zinf_trace_lane rows[] = {ZINF_TRACE_COMPUTE, ZINF_TRACE_COMMUNICATION,
+                                                ZINF_TRACE_UPDATE};
+    char text[160];
+    if (!zinf_trace_on())
+        return;
+    zinf_plan_describe(plan, lane, index, text, sizeof text);
+    zinf_trace_event(rows[lane], text, begin_s, zinf_clock_s());
 }

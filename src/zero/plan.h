@@ -113,6 +113,10 @@ void zinf_plan_block_name(const struct zinf_model *model, int block, char *out, 
 void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index, char *out,
                         size_t out_bytes);
 
+/** The operation lasted from begin_s until now: into the trace, if there is one. */
+void zinf_plan_trace(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
+                     double begin_s);
+
 /** Doubles each rank sends in AGREE and in REPORT. */
 enum { ZINF_AGREE_COUNT = 8, ZINF_REPORT_COUNT = 12 };
 

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "zero/zero.h"
 
 /* Numbers of training steps, from 1: for which step something was last done. */
@@ -125,6 +126,18 @@ static bool start_read(struct zinf_updates *u)
     return true;
 }
 
+/* "layer 3, record 17, step 2" */
+static void trace(const struct zinf_updates *u, int record, int64_t step, double begin_s)
+{
+    char block[96], text[192];
+    if (!zinf_trace_on())
+        return;
+    zinf_plan_block_name(u->zero->options.model, u->zero->records[record].block, block,
+                         sizeof block);
+    snprintf(text, sizeof text, "%s, record %d, step %lld", block, record + 1, (long long)step);
+    zinf_trace_event(ZINF_TRACE_UPDATE, text, begin_s, zinf_clock_s());
+}
+
 static void store(struct zinf_updates *u, int record, bool spare)
 {
     struct zinf_ring *ring = &u->zero->update_ring;
@@ -154,6 +167,7 @@ static bool update_head(struct zinf_updates *u)
     zinf_zero_update_record(zero, record, buffer, &update, early);
     store(u, record, early);
     double end_s = zinf_clock_s();
+    trace(u, record, step, read_s);
     zinf_lanes_lock(zero->lanes);
     count_moved(u, step, before);
     u->totals.records++;
@@ -189,6 +203,7 @@ static bool update_resident(struct zinf_updates *u)
     double begin_s = zinf_clock_s();
     zinf_zero_update_record(zero, record, NULL, &update, false);
     double end_s = zinf_clock_s();
+    trace(u, record, p->released, begin_s);
     zinf_lanes_lock(zero->lanes);
     u->totals.records++;
     u->totals.busy_s += end_s - begin_s;

@@ -1,0 +1,97 @@
+#!/bin/sh
+# Does the optimizer's traffic to NVMe hide behind the computation? 2 ranks with one thread each, 4 x 256 tokens a step in all, fp32, ZeRO stage 3.
+#
+#   sh tests/bench/overlap.sh ZINF_PROGRAM [ROUNDS [STEPS]]
+#
+# (a) GPT-2 124M with its optimizer on NVMe against no offload, interleaved (A B A B): ratio of the medians, with and without clipping (the
+#     norm holds updates back until the backward pass has ended). Says whether the computation exceeds the drive's time, measured with fio's
+#     half and half in `zinf bench io`.
+# (b) The same model with a table of 257 rows on a drive that the fault seam slows to a known rate, set so that I/O takes RATIO (1) times as
+#     long as the computation: a step against the longer of the two; then serial (buffer_count 1, no prefetch) against their sum.
+#
+# Environment: MPIEXEC, NVME (folder on the drive, else $TMPDIR), RATIO. The first two steps of a round do not count. Wants a machine with
+# nothing else to do. TRACE=FILE: a trace of the last overlapped run of (a), FILE.0.json and FILE.1.json.
+set -eu
+zinf=$(readlink -f "$1") rounds=${2:-2} steps=${3:-8}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/zinf-overlap.XXXXXX")
+nvme=$(mktemp -d "${NVME:-$work}/zinf-overlap-nvme.XXXXXX")
+trap 'rm -rf "$work" "$nvme"' EXIT
+cd "$work"
+cat "$here"/../*/*.py "$here"/../*/*.c "$here"/../../src/*/*.c > corpus.txt # any text will do
+cat > ds.json <<END
+{
+  "train_micro_batch_size_per_gpu": 2,
+  "gradient_clipping": 0.0,
+  "steps_per_print": 1000000,
+  "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "weight_decay": 0.01}},
+  "zero_optimization": {"stage": 3, "sub_group_size": 20000000},
+  "aio": {"block_size": 1048576},
+  "zinf": {
+    "model": {"config": {"model_type": "gpt2", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}, "init": "random"},
+    "data": {"train": "corpus.txt", "tokenizer": "bytes", "sequence_length": 256, "shuffle": false},
+    "train": {"steps": $steps},
+    "run": {"dir": "run"}
+  }
+}
+END
+offload="--set zero_optimization.offload_optimizer.device=nvme --set zero_optimization.offload_optimizer.nvme_path=$nvme"
+
+# Median of the numbers on standard input.
+median()
+{
+    sort -g | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
+}
+
+# run OPTION...: seconds of the steps that count, on standard output
+run()
+{
+    rm -rf run
+    "${MPIEXEC:-mpiexec}" -bind-to core -n 2 "$zinf" ds.json --threads 1 -q "$@" > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
+    sed -n 's/^{"step": *\([0-9]*\),.*"step_s": *\([0-9.e+-]*\),.*/\1 \2/p' run/metrics.jsonl | awk '$1 > 2 { print $2 }'
+}
+
+# of KEY: its value in the last line of metrics.jsonl
+of()
+{
+    sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" run/metrics.jsonl | tail -n 1
+}
+
+for clipping in 0.0 1.0; do
+    : > a; : > b
+    for round in $(seq "$rounds"); do
+        run --set gradient_clipping=$clipping > part && cat part >> a
+        printf 'clipping %s, round %d: no offload %.3f s, ' $clipping "$round" "$(median < part)"
+        # shellcheck disable=SC2086
+        ZINF_TRACE=${TRACE:-} run --set gradient_clipping=$clipping $offload > part && cat part >> b
+        printf 'optimizer on NVMe %.3f s a step, of these %s s waiting for the drive\n' "$(median < part)" "$(of wait_nvme_s)"
+    done
+    echo "$(median < a) $(median < b)" | awk -v c=$clipping '{
+        printf "clipping %s: no offload %.3f s, optimizer on NVMe %.3f s a step: %.1f %% more\n", c, $1, $2, 100 * ($2 / $1 - 1) }'
+done
+bytes=$(($(of nvme_read_bytes) + $(of nvme_write_bytes)))
+"$zinf" bench io "$nvme" --json > bench.json 2> /dev/null || true
+echo "the drive moves $bytes bytes a step, read and written half and half; zinf bench io says:"
+cat bench.json
+
+small="--set zinf.model.config.vocab_size=257"
+# shellcheck disable=SC2086
+run $small > part
+compute=$(median < part)
+# shellcheck disable=SC2086
+run $small $offload > /dev/null
+pieces=$((($(of nvme_read_bytes) + $(of nvme_write_bytes)) / 2 / 1048576)) # of one rank, whose engine the seam slows
+delay=$(awk -v c="$compute" -v n=$pieces -v r="${RATIO:-1}" 'BEGIN { printf "%d", 1e6 * r * c / n }')
+io=$(awk -v d="$delay" -v n=$pieces 'BEGIN { print d * n / 1e6 }')
+export ZINF_FAULT="op=transfer,delay_us=$delay"
+# shellcheck disable=SC2086
+run $small $offload > part
+overlapped=$(median < part)
+# shellcheck disable=SC2086
+run $small $offload --set zero_optimization.offload_optimizer.buffer_count=1 --set zero_optimization.stage3_prefetch_bucket_size=0 > part
+serial=$(median < part)
+echo "$compute $io $overlapped $serial" | awk -v d="$delay" '{
+    longer = $1 > $2 ? $1 : $2
+    printf "slowed by %d us a MiB: compute alone %.3f s, I/O alone %.3f s\n", d, $1, $2
+    printf "  a step %.3f s = %.2f x the longer (to reach: at most 1.1)\n", $3, $3 / longer
+    printf "  serial %.3f s = %.2f x the sum (to reach: at least 0.9)\n", $4, $4 / ($1 + $2) }'
