@@ -4,8 +4,7 @@
 #   sh tests/bench/overlap.sh ZINF_PROGRAM [ROUNDS [STEPS]]
 #
 # (a) GPT-2 124M with its optimizer on NVMe against no offload, interleaved (A B A B): ratio of the medians, with and without clipping (the
-#     norm holds updates back until the backward pass has ended). Says whether the computation exceeds the drive's time, measured with fio's
-#     half and half in `zinf bench io`.
+#     norm holds updates back until the backward pass has ended). With fio it says how long the drive needs for what a step moves.
 # (b) The same model with a table of 257 rows on a drive that the fault seam slows to a known rate, set so that I/O takes RATIO (1) times as
 #     long as the computation: a step against the longer of the two; then serial (buffer_count 1, no prefetch) against their sum.
 #
@@ -13,7 +12,9 @@
 # nothing else to do. TRACE=FILE: a trace of the last overlapped run of (a), FILE.0.json and FILE.1.json.
 set -eu
 zinf=$(readlink -f "$1") rounds=${2:-2} steps=${3:-8}
+trace=${TRACE:+$(readlink -f "$TRACE")}
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
 work=$(mktemp -d "${TMPDIR:-/tmp}/zinf-overlap.XXXXXX")
 nvme=$(mktemp -d "${NVME:-$work}/zinf-overlap-nvme.XXXXXX")
 trap 'rm -rf "$work" "$nvme"' EXIT
@@ -37,24 +38,18 @@ cat > ds.json <<END
 END
 offload="--set zero_optimization.offload_optimizer.device=nvme --set zero_optimization.offload_optimizer.nvme_path=$nvme"
 
-# Median of the numbers on standard input.
-median()
-{
-    sort -g | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
-}
-
 # run OPTION...: seconds of the steps that count, on standard output
 run()
 {
     rm -rf run
     "${MPIEXEC:-mpiexec}" -bind-to core -n 2 "$zinf" ds.json --threads 1 -q "$@" > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
-    sed -n 's/^{"step": *\([0-9]*\),.*"step_s": *\([0-9.e+-]*\),.*/\1 \2/p' run/metrics.jsonl | awk '$1 > 2 { print $2 }'
+    step_seconds run 2
 }
 
 # of KEY: its value in the last line of metrics.jsonl
 of()
 {
-    sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" run/metrics.jsonl | tail -n 1
+    last_number "$1" run/metrics.jsonl
 }
 
 for clipping in 0.0 1.0; do
@@ -63,16 +58,17 @@ for clipping in 0.0 1.0; do
         run --set gradient_clipping=$clipping > part && cat part >> a
         printf 'clipping %s, round %d: no offload %.3f s, ' $clipping "$round" "$(median < part)"
         # shellcheck disable=SC2086
-        ZINF_TRACE=${TRACE:-} run --set gradient_clipping=$clipping $offload > part && cat part >> b
+        ZINF_TRACE=$trace run --set gradient_clipping=$clipping $offload > part && cat part >> b
         printf 'optimizer on NVMe %.3f s a step, of these %s s waiting for the drive\n' "$(median < part)" "$(of wait_nvme_s)"
     done
     echo "$(median < a) $(median < b)" | awk -v c=$clipping '{
         printf "clipping %s: no offload %.3f s, optimizer on NVMe %.3f s a step: %.1f %% more\n", c, $1, $2, 100 * ($2 / $1 - 1) }'
 done
 bytes=$(($(of nvme_read_bytes) + $(of nvme_write_bytes)))
-"$zinf" bench io "$nvme" --json > bench.json 2> /dev/null || true
-echo "the drive moves $bytes bytes a step, read and written half and half; zinf bench io says:"
-cat bench.json
+if command -v fio > /dev/null; then
+    rate=$(mixed_rate "$nvme")
+    echo "$bytes $rate" | awk '{ printf "the drive: %.2f GB a step at fio'"'"'s %.2f GB/s, half and half, take %.3f s\n", $1 / 1e9, $2 / 1e9, $1 / $2 }'
+fi
 
 small="--set zinf.model.config.vocab_size=257"
 # shellcheck disable=SC2086
