@@ -350,22 +350,22 @@ TEST(CheckpointFolder, PruningKeepsTheNewestTheLatestAndTheBest)
     run.make_checkpoints({10, 20, 30, 40, 50});
     ASSERT_EQ(zinf_checkpoint_folder_link(path, "latest", 50, NULL), 0);
     ASSERT_EQ(zinf_checkpoint_folder_link(path, "best", 20, NULL), 0);
-    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 0), 5);
-    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 3), 3); // the best counts
+    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 0, -1), 5);
+    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 3, -1), 3); // the best counts
     EXPECT_EQ(run.checkpoints(), (std::vector<int64_t>{50, 40, 20}));
-    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 1),
+    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 1, -1),
               2); // the best and the latest stay, whatever is asked
     EXPECT_EQ(run.checkpoints(), (std::vector<int64_t>{50, 20}));
     run.make_checkpoints({60});
     set_fault("op=unlink,n=1,err=EIO");
-    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2), 3); // nothing may go: newest, latest, best
+    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2, -1), 3); // nothing may go: newest, latest, best
     clear_fault();
     ASSERT_EQ(zinf_checkpoint_folder_link(path, "latest", 60, NULL), 0);
     set_fault("op=unlink,n=1,err=EIO");
-    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2),
+    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2, -1),
               3); // a warning, and it is tried again next time
     clear_fault();
-    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2), 2);
+    EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2, -1), 2);
     EXPECT_EQ(run.checkpoints(), (std::vector<int64_t>{60, 20}));
 }
 

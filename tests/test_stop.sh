@@ -64,6 +64,35 @@ touch "$work/run/STOP"
 ended 75 "the STOP file"
 [ ! -e "$work/run/STOP" ] || fail "the STOP file was not removed"
 
+# Steps of half a second and more: what is asked for during a step is done behind this step, not the next.
+slow="op=exchange,delay_us=30000"
+lines() {
+    grep -c '"loss"' "$work/run/metrics.jsonl"
+}
+export ZINF_FAULT=$slow
+for how in signal file; do
+    start
+    before=$(lines)
+    if [ $how = signal ]; then kill -TERM "$(one_rank)"; else touch "$work/run/STOP"; fi
+    ended 75 "$how during a step"
+    [ "$(lines)" -le $((before + 1)) ] || fail "$how during step $((before + 1)): the run ended after step $(lines)"
+done
+rm -rf "$work/run"
+ranks 2 "$work/ds.json" --run-dir "$work/run" --set zinf.train.steps=100000 --max-hours 0.0015
+[ $? -eq 75 ] || { fail "--max-hours: not 75"; cat "$work/out"; }
+unset ZINF_FAULT
+awk -F'[:,]' '/"wall_s"/ { if ($2 + 0 > 5.4) { print "wall_s" $2; exit 1 } }' "$work/run/results.json" ||
+    fail "--max-hours 0.0015 stopped after more than 5.4 s"
+[ "$(lines)" -ge 2 ] || fail "--max-hours stopped after $(lines) steps"
+
+# A rank that hangs: the watchdog ends the run, and what is left says that it failed.
+rm -rf "$work/run"
+ZINF_FAULT="op=exchange,delay_us=100000000" ranks 2 "$work/ds.json" --run-dir "$work/run" --set zinf.watchdog_s=1
+[ $? -eq 1 ] || { fail "the watchdog: not 1"; cat "$work/out"; }
+grep -q watchdog_s "$work/out" || { fail "the watchdog says nothing"; cat "$work/out"; }
+grep -q '"status": *"failed"' "$work/run/results.json" || fail "results.json after the watchdog does not say failed"
+grep -q '"exit_code": *1,' "$work/run/results.json" || fail "results.json after the watchdog does not say exit code 1"
+
 # A second job in the same folder touches nothing.
 start
 before=$(ls -l "$work/run/config.json")
@@ -96,4 +125,6 @@ ranks 2 "$work/ds.json" --run-dir "$work/other" --resume "$last"
 [ $? -eq 5 ] || { fail "a damaged checkpoint that was asked for"; cat "$work/out"; }
 ranks 2 "$work/ds.json" --run-dir "$work/run" || { fail "resume from the one before: $?"; cat "$work/out"; }
 grep -q "step-00000015" "$work/out" || { fail "it does not say which checkpoint it took"; cat "$work/out"; }
+grep -q "^warning: .*step-00000020.h5.*trying the checkpoint before" "$work/out" ||
+    { fail "the warning does not name the damaged file"; cat "$work/out"; }
 finish

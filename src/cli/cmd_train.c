@@ -17,6 +17,7 @@ static int train(struct zinf_run *run)
     }
     status = zinf_run_train(run);
     zinf_run_end_table(run);
+    run->results.ended = true;
     /* Only rank 0 writes the file; that it could not is a failure of the run. */
     int written = zinf_comm_agree(run->comm, zinf_run_write_results(run, status));
     return status ? status : written;

@@ -105,7 +105,54 @@ int zinf_checkpoint_folder_link(const char *run_dir, const char *link, int64_t s
     return status;
 }
 
-int zinf_checkpoint_folder_prune(const char *run_dir, int num_to_keep)
+int64_t zinf_checkpoint_folder_step_of(const char *run_dir, const char *path)
+{
+    struct stat wanted, own;
+    int64_t *steps, found = -1;
+    if (stat(path, &wanted))
+        return -1;
+    const int count = zinf_checkpoint_folder_list(run_dir, &steps);
+    for (int i = 0; i < count && found < 0; i++) {
+        char *mine = zinf_checkpoint_folder_path(run_dir, steps[i]);
+        if (!stat(mine, &own) && own.st_dev == wanted.st_dev && own.st_ino == wanted.st_ino)
+            found = steps[i];
+        free(mine);
+    }
+    free(steps);
+    return found;
+}
+
+int zinf_checkpoint_folder_branch(const char *run_dir, int64_t **steps, int *left)
+{
+    const int64_t latest = zinf_checkpoint_folder_linked(run_dir, "latest");
+    const int count = zinf_checkpoint_folder_list(run_dir, steps);
+    *left = 0;
+    while (latest >= 0 && *left < count && (*steps)[*left] > latest)
+        ++*left;
+    memmove(*steps, *steps + *left, (size_t)(count - *left) * sizeof **steps);
+    return count - *left;
+}
+
+void zinf_checkpoint_folder_drop_later(const char *run_dir, int64_t step)
+{
+    int64_t *steps;
+    const int count = zinf_checkpoint_folder_list(run_dir, &steps);
+    char *best = zinf_format("%s/checkpoints/best", run_dir), target[NAME_BYTES];
+    for (int i = 0; i < count && steps[i] > step; i++) {
+        char *path = zinf_checkpoint_folder_path(run_dir, steps[i]);
+        zinf_file_remove(path);
+        if (!exists(run_dir, steps[i]))
+            zinf_info("checkpoint %s removed: the run went back behind it", path);
+        free(path);
+    }
+    if (readlink(best, target, sizeof target) >= 0 &&
+        zinf_checkpoint_folder_linked(run_dir, "best") < 0)
+        zinf_file_remove(best);
+    free(best);
+    free(steps);
+}
+
+int zinf_checkpoint_folder_prune(const char *run_dir, int num_to_keep, int64_t source)
 {
     int64_t *steps;
     const int count = zinf_checkpoint_folder_list(run_dir, &steps);
@@ -113,7 +160,7 @@ int zinf_checkpoint_folder_prune(const char *run_dir, int num_to_keep)
     const int64_t best = zinf_checkpoint_folder_linked(run_dir, "best");
     int left = count;
     for (int i = count - 1; i > 0 && num_to_keep > 0 && left > num_to_keep; i--) {
-        if (steps[i] == latest || steps[i] == best)
+        if (steps[i] == latest || steps[i] == best || steps[i] == source)
             continue;
         char *path = zinf_checkpoint_folder_path(run_dir, steps[i]);
         zinf_file_remove(path);

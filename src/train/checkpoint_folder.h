@@ -32,12 +32,25 @@ int64_t zinf_checkpoint_folder_linked(const char *run_dir, const char *link);
 int zinf_checkpoint_folder_link(const char *run_dir, const char *link, int64_t step,
                          struct zinf_error *error);
 
+/** The step whose checkpoint of this folder `path` names, through whatever links; -1: another file, or none. */
+int64_t zinf_checkpoint_folder_step_of(const char *run_dir, const char *path);
+
 /**
- * Remove all but `num_to_keep` checkpoints, oldest first; what `latest` and `best` point to and the newest are never removed and count.
- * 0 keeps all. A file that cannot be removed is a warning.
+ * The steps `latest` stands for, newest first: those later than it belong to a branch the run has left. Without `latest` all.
+ * @param steps  out; owned by the caller
+ * @param left   out: how many are later
+ */
+int zinf_checkpoint_folder_branch(const char *run_dir, int64_t **steps, int *left);
+
+/** Remove checkpoints later than `step`, each said in the log, and `best` if it pointed to one. A file that cannot be removed is a warning. */
+void zinf_checkpoint_folder_drop_later(const char *run_dir, int64_t step);
+
+/**
+ * Remove all but `num_to_keep` checkpoints, oldest first; what `latest` and `best` point to, the newest and that of step `source` (-1: none)
+ * are never removed and count. 0 keeps all. A file that cannot be removed is a warning.
  * @return how many are left
  */
-int zinf_checkpoint_folder_prune(const char *run_dir, int num_to_keep);
+int zinf_checkpoint_folder_prune(const char *run_dir, int num_to_keep, int64_t source);
 
 /** Remove temporary files of dead jobs in run folder and checkpoints/. Only under the lock of the folder. */
 void zinf_checkpoint_folder_clean(const char *run_dir);

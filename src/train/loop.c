@@ -15,14 +15,15 @@
 #include "train/progress.h"
 
 /* What a rank asks for, sent with the gradient norm; the maximum over ranks is what everybody does.
- */
-enum { WISH_STOP, WISH_CHECKPOINT, WISH_REASON };
+ * SCHEDULED: a checkpoint too, by the clock. */
+enum { WISH_STOP, WISH_CHECKPOINT, WISH_REASON, WISH_SCHEDULED };
 enum { REASON_NONE, REASON_SIGNAL, REASON_STOP_FILE, REASON_MAX_HOURS };
 enum { STOP_WITH_CHECKPOINT = 1, STOP_AT_ONCE = 2 };
 
 struct loop {
     struct zinf_run *run;
-    double began_s, last_checkpoint_s;
+    double step_began_s, last_checkpoint_s;
+    double pause_s;     /* the longest between two steps: evaluation, checkpoint */
     int64_t first_step; /* of this start */
     int checkpoint_signals_seen;
     struct zinf_metrics metrics; /* of the last step */
@@ -31,8 +32,21 @@ struct loop {
     bool evaluated, saved; /* at the current step */
 };
 
-static void read_wishes(struct loop *loop, double wishes[4])
+/* Would one more step, with what may follow it, end too late? Asked near the end of a step, so
+ * twice its time from its beginning is when the next one ends; a checkpoint is taken to last as
+ * long as a step until one has shown more. */
+static bool time_is_up(const struct loop *loop, double now)
 {
+    double limit_s = loop->run->config->limits.max_hours * 3600;
+    double step_s = fmax(now - loop->step_began_s, loop->metrics.step_s);
+    double end_s = loop->step_began_s + 2 * step_s + fmax(loop->pause_s, step_s);
+    return limit_s > 0 && end_s - loop->run->activities.began_s > limit_s;
+}
+
+/* Called by the step when the ranks are about to agree. */
+static void read_wishes(void *context, double wishes[4])
+{
+    struct loop *loop = context;
     struct zinf_run *run = loop->run;
     struct zinf_signals signals = zinf_signals_state();
     const struct zinf_config *config = run->config;
@@ -49,13 +63,13 @@ static void read_wishes(struct loop *loop, double wishes[4])
         wishes[WISH_STOP] = fmax(wishes[WISH_STOP], STOP_WITH_CHECKPOINT);
         wishes[WISH_REASON] = REASON_STOP_FILE;
     }
-    if (config->limits.max_hours > 0 && now - loop->began_s > config->limits.max_hours * 3600) {
+    if (time_is_up(loop, now)) {
         wishes[WISH_STOP] = fmax(wishes[WISH_STOP], STOP_WITH_CHECKPOINT);
         wishes[WISH_REASON] = REASON_MAX_HOURS;
     }
     if (config->checkpoint.every_minutes > 0 &&
         now - loop->last_checkpoint_s > config->checkpoint.every_minutes * 60)
-        wishes[WISH_CHECKPOINT] = 1;
+        wishes[WISH_SCHEDULED] = 1;
 }
 
 /* The next B samples of the epoch; behind the last whole batch the next epoch begins. */
@@ -152,6 +166,7 @@ static int skipped_step(struct zinf_run *run, const struct zinf_step_input *inpu
         struct zinf_step_input again = *input;
         struct zinf_step_result traced;
         again.trace = true;
+        again.wish = NULL; /* they are read once: a STOP file is gone by now */
         zinf_step_run(&run->step, &again, &traced);
         name_nonfinite(run, &traced);
     }
@@ -273,7 +288,10 @@ static int one_step(struct loop *loop, struct zinf_step_result *result)
         .counted = config->batch.global * config->data.sequence_length,
         .loss_scale = config->precision.dtype == ZINF_FP16 ? run->loss_scale.scale : 1,
         .gradient_clipping = config->gradient_clipping,
+        .wish = read_wishes,
+        .wish_context = loop,
         .pinned_bytes = (double)run->pinned_bytes};
+    loop->step_began_s = begin;
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_DATA);
     int status = read_batch(run, &error);
     zinf_activity_stop(&run->activities, ZINF_ACTIVITY_DATA);
@@ -283,7 +301,6 @@ static int one_step(struct loop *loop, struct zinf_step_result *result)
     }
     input.waited_data_s = zinf_clock_s() - begin;
     fill_update(run, &input);
-    read_wishes(loop, input.signals);
     zinf_step_run(&run->step, &input, result);
     write_line(loop, result->before_read_bytes, result->before_write_bytes);
     status = result->skipped ? skipped_step(run, &input) : applied_step(run);
@@ -356,15 +373,16 @@ static double score(const struct loop *loop)
                                                 : loop->evaluation.loss;
 }
 
-/* A checkpoint of this step, with an evaluation before it when there is something to score. @return
- * as zinf_run_save() */
+/* A checkpoint of this step. A scheduled one is evaluated before, so that it can become the best,
+ * whatever eval_every says. @return as zinf_run_save() */
 static int checkpoint(struct loop *loop, bool scheduled)
 {
     struct zinf_run *run = loop->run;
     int status = ZINF_OK;
     if (loop->saved)
         return ZINF_OK;
-    if (scheduled && run->eval && run->config->train.eval_every == 0)
+    if (scheduled &&
+        (run->config->checkpoint.score_attribute || run->config->train.eval_every == 0))
         status = evaluate(loop);
     if (status)
         return status;
@@ -398,7 +416,8 @@ static int after_step(struct loop *loop, const struct zinf_step_result *result, 
     static const char *const reasons[] = {"", "a signal", "the STOP file", "--max-hours"};
     struct zinf_run *run = loop->run;
     int64_t every = run->config->train.eval_every;
-    bool wanted = result->signals[WISH_CHECKPOINT] > 0, due = checkpoint_is_due(loop);
+    bool wanted = result->signals[WISH_CHECKPOINT] > 0,
+         due = checkpoint_is_due(loop) || result->signals[WISH_SCHEDULED] > 0;
     bool last = finished(run), stopping = result->signals[WISH_STOP] > 0;
     bool limit = run->config->limits.max_steps > 0 &&
                  run->state.step >= run->config->limits.max_steps && !last;
@@ -438,8 +457,7 @@ static int after_step(struct loop *loop, const struct zinf_step_result *result, 
 int zinf_run_train(struct zinf_run *run)
 {
     double now = zinf_clock_s();
-    struct loop loop = {
-        .run = run, .began_s = now, .last_checkpoint_s = now, .first_step = run->state.step};
+    struct loop loop = {.run = run, .last_checkpoint_s = now, .first_step = run->state.step};
     bool stop = finished(run);
     int status = ZINF_OK;
     if (stop) {
@@ -450,14 +468,19 @@ int zinf_run_train(struct zinf_run *run)
                   (long long)run->config->limits.max_steps, (long long)run->state.step);
         status = ZINF_E_STOPPED;
     }
+    /* A run that dies, by the watchdog or with its machine, cannot write that it failed. */
+    if (!status && !stop)
+        status = zinf_comm_agree(run->comm, zinf_run_write_results(run, ZINF_E_RUNTIME));
     if (run->comm->rank == 0)
         zinf_progress_open(stderr, run->total_steps);
     while (!status && !stop) {
         struct zinf_step_result result;
         status = one_step(&loop, &result);
         log_step(&loop);
+        double begin = zinf_clock_s();
         if (!status)
             status = after_step(&loop, &result, &stop);
+        loop.pause_s = fmax(loop.pause_s, zinf_clock_s() - begin);
     }
     settle(&loop);
     zinf_progress_close();

@@ -65,7 +65,9 @@ static void read_results(struct zinf_report_run *run, const char *folder)
     run->wall_s = NAN;
     if (!stat(path, &st) && zinf_json_read(&results, path, &options, &errors))
         zinf_warn("\"%s\" cannot be read and is left out", path);
-    run->status = zinf_strdup(zinf_json_string(results, "status", "unfinished"));
+    const bool ended = zinf_json_bool(results, "ended", true);
+    run->status =
+        zinf_strdup(ended ? zinf_json_string(results, "status", "unfinished") : "unfinished");
     run->wall_s = zinf_json_number(results, "wall_s", NAN);
     zinf_json_free(results);
     zinf_error_list_release(&errors);

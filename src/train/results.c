@@ -53,6 +53,7 @@ char *zinf_results_print(const struct zinf_results *results, int status)
     const char *word = status == 0 ? "complete" : status == ZINF_E_STOPPED ? "stopped" : "failed";
     zinf_json_set(object, "status", zinf_json_new_string(word));
     zinf_json_set(object, "exit_code", zinf_json_new_integer(zinf_exit_code(status)));
+    zinf_json_set(object, "ended", zinf_json_new_bool(results->ended));
     zinf_json_set(object, "step", zinf_json_new_integer(results->metrics.step));
     zinf_json_set(object, "samples", zinf_json_new_integer(results->metrics.samples));
     zinf_json_set(object, "tokens", zinf_json_new_integer(results->metrics.tokens));

@@ -25,6 +25,7 @@ struct zinf_results {
     const char *io_engine;              /* of the NVMe tier; NULL = none is used */
     bool io_direct, io_registered;
     double wall_s;                      /* of all starts of this run */
+    bool ended;                         /* the run wrote this as its last word; else status is what stands if it dies */
 };
 
 /** The text of the file, owned by the caller. status: enum zinf_status. */

@@ -141,10 +141,20 @@ static int load(struct zinf_run *run, const char *path, struct zinf_error *error
             list_changes(before, run->config->effective, "");
         zinf_json_free(before);
         take_over(run, &state);
+        const char *source = zinf_checkpoint_text(file, "resumed_from");
+        snprintf(run->branch_source, sizeof run->branch_source, "%s", source ? source : "");
         snprintf(run->resumed_from, sizeof run->resumed_from, "%s", path);
     }
     zinf_checkpoint_close(file);
     return status;
+}
+
+static void warn_of_damage(const char *path, const struct zinf_error *error)
+{
+    char text[2200];
+    zinf_error_print(error, text, sizeof text);
+    zinf_warn("%s%s%s; trying the checkpoint before", strstr(text, path) ? "" : path,
+              strstr(text, path) ? "" : ": ", text);
 }
 
 /* Newest first; a damaged one is named and the one before is taken. */
@@ -155,8 +165,9 @@ static int load_newest(struct zinf_run *run, const int64_t *steps, int count)
     for (int i = 0; i < count && status == ZINF_E_CHECKPOINT; i++) {
         char *path = zinf_checkpoint_folder_path(run->config->run_dir, steps[i]);
         status = load(run, path, &error);
+        run->own_step = steps[i];
         if (status == ZINF_E_CHECKPOINT && i + 1 < count)
-            zinf_warn("%s; trying the checkpoint before", error.text);
+            warn_of_damage(path, &error);
         free(path);
     }
     if (status)
@@ -215,16 +226,60 @@ static int open_folder(struct zinf_run *run)
 /* The list of rank 0, on all ranks; owned by the caller. */
 static int shared_list(struct zinf_run *run, int64_t **steps)
 {
-    int count = 0;
+    int count = 0, left = 0;
     *steps = NULL;
     if (run->comm->rank == 0)
-        count = zinf_checkpoint_folder_list(run->config->run_dir, steps);
+        count = zinf_checkpoint_folder_branch(run->config->run_dir, steps, &left);
+    if (left)
+        zinf_info(
+            "%s/checkpoints: %d later than \"latest\" %s of a branch that was left, not taken",
+            run->config->run_dir, left, left == 1 ? "is" : "are");
     zinf_comm_broadcast(run->comm, 0, &count, sizeof count);
     if (run->comm->rank != 0)
         *steps = zinf_alloc((size_t)count * sizeof **steps);
     if (count)
         zinf_comm_broadcast(run->comm, 0, *steps, (size_t)count * sizeof **steps);
     return count;
+}
+
+/*
+ * Rank 0: from here on `latest` is what was loaded, so that nothing later is ever taken again.
+ * Later files stay until this branch has a checkpoint of its own; what results.json said of later
+ * steps is no longer true.
+ */
+static int begin_branch(struct zinf_run *run, struct zinf_error *error)
+{
+    const char *folder = run->config->run_dir;
+    struct zinf_results *results = &run->results;
+    int64_t *steps;
+    int left, status = ZINF_OK;
+    if (results->metrics.step != run->state.step)
+        results->metrics = (struct zinf_metrics){.step = run->state.step,
+                                                 .epoch = zinf_run_epochs(run),
+                                                 .samples = run->state.samples,
+                                                 .tokens = run->state.tokens,
+                                                 .skipped = run->state.skipped,
+                                                 .lr = run->state.lr,
+                                                 .loss = NAN,
+                                                 .grad_norm = NAN};
+    if (run->own_step < 0)
+        return ZINF_OK;
+    snprintf(results->checkpoint, sizeof results->checkpoint, "%s", run->resumed_from);
+    if (zinf_checkpoint_folder_linked(folder, "latest") != run->own_step)
+        status = zinf_checkpoint_folder_link(folder, "latest", run->own_step, error);
+    if (status)
+        return status;
+    zinf_checkpoint_folder_branch(folder, &steps, &left);
+    free(steps);
+    if (left)
+        zinf_info("back to step %lld: %d later checkpoint%s of this run will be removed when the "
+                  "first new one is whole",
+                  (long long)run->own_step, left, left == 1 ? "" : "s");
+    if (zinf_checkpoint_folder_linked(folder, "best") > run->own_step) {
+        results->has_best = false;
+        *results->best_checkpoint = '\0';
+    }
+    return ZINF_OK;
 }
 
 /* The files that are replaced or cut with this start. */
@@ -234,7 +289,9 @@ static int open_files(struct zinf_run *run)
     if (run->comm->rank != 0)
         return ZINF_OK;
     char *config = zinf_json_print(run->config->effective, 2);
-    int status = zinf_run_folder_replace(run->folder, "config.json", config, &error);
+    int status = begin_branch(run, &error);
+    if (!status)
+        status = zinf_run_folder_replace(run->folder, "config.json", config, &error);
     if (!status)
         status = zinf_run_folder_open_metrics(run->folder, run->state.step, &error);
     if (status)
@@ -267,12 +324,79 @@ static int check_space(struct zinf_run *run)
     return ZINF_E_DOES_NOT_FIT;
 }
 
+/* How a checkpoint remembers PATH: absolute, its folder's links resolved, its own not, so that the
+ * same command means the same name also when the file is gone. */
+static void name_source(const char *path, char name[1024])
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? zinf_format("%.*s", (int)(slash - path + 1), path) : zinf_strdup(".");
+    char *whole = realpath(folder, NULL);
+    char *text = whole ? zinf_format("%s/%s", whole, slash ? slash + 1 : path) : zinf_strdup(path);
+    *name = '\0';
+    strncat(name, text, 1023);
+    free(text);
+    free(whole);
+    free(folder);
+}
+
+/* Did the branch whose newest checkpoints these are begin with `source`? Collective. */
+static bool began_with(struct zinf_run *run, const int64_t *steps, int count, const char *source)
+{
+    struct zinf_error error = {0};
+    for (int i = 0; i < count; i++) {
+        struct zinf_checkpoint_file *file = NULL;
+        char *path = zinf_checkpoint_folder_path(run->config->run_dir, steps[i]);
+        const int status = zinf_checkpoint_open(&file, run->comm, path, &error);
+        const char *text = status ? NULL : zinf_checkpoint_text(file, "resumed_from");
+        const bool same = text && strcmp(text, source) == 0;
+        zinf_checkpoint_close(file);
+        free(path);
+        if (!status)
+            return same;
+    }
+    return false;
+}
+
+/* --resume PATH; `steps` are the run's own checkpoints. Said in the manual. */
+static int load_asked(struct zinf_run *run, const char *path, const int64_t *steps, int count)
+{
+    struct zinf_error error = {0};
+    char source[1024] = "";
+    int status;
+    if (run->comm->rank == 0) {
+        name_source(path, source);
+        run->source_step = zinf_checkpoint_folder_step_of(run->config->run_dir, path);
+    }
+    share_path(run, source);
+    zinf_comm_broadcast(run->comm, 0, &run->source_step, sizeof run->source_step);
+    if (began_with(run, steps, count, source)) {
+        zinf_info("--resume %s: this run has gone on from there before; it goes on from its own "
+                  "newest checkpoint",
+                  path);
+        return load_newest(run, steps, count);
+    }
+    if (run->source_step < 0 && count > 0)
+        status = zinf_error_set(&error, ZINF_E_USAGE,
+                                "--resume %s: %s/checkpoints holds %d checkpoint%s that did not "
+                                "begin with this file; go on from them with --resume auto, or "
+                                "give another run folder with --run-dir",
+                                path, run->config->run_dir, count, count == 1 ? "" : "s");
+    else
+        status = load(run, path, &error);
+    run->own_step = run->source_step;
+    snprintf(run->branch_source, sizeof run->branch_source, "%s", source);
+    if (status)
+        log_error(run, &error);
+    return status;
+}
+
 int zinf_run_resume(struct zinf_run *run)
 {
     const char *resume = run->config->checkpoint.resume;
     struct zinf_error error = {0};
     int64_t *steps = NULL;
     int status = open_folder(run), count = 0;
+    run->own_step = run->source_step = -1;
     if (status)
         return status;
     count = shared_list(run, &steps);
@@ -285,9 +409,7 @@ int zinf_run_resume(struct zinf_run *run)
         log_error(run, &error);
         status = ZINF_E_USAGE;
     } else if (strcmp(resume, "auto") != 0 && strcmp(resume, "never") != 0) {
-        status = load(run, resume, &error);
-        if (status)
-            log_error(run, &error);
+        status = load_asked(run, resume, steps, count);
     } else if (count > 0) {
         status = load_newest(run, steps, count);
     } else {
@@ -362,11 +484,15 @@ static int write_checkpoint(struct zinf_run *run, const char *path)
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     zinf_comm_broadcast(run->comm, 0, date, sizeof date);
     snprintf(world, sizeof world, "%d", run->comm->size);
-    const struct zinf_text texts[] = {
-        {"config", config},    {"model_config", model}, {"version", zinf_version()},
-        {"world_size", world}, {"hosts", hosts},        {"date", date}};
+    const struct zinf_text texts[] = {{"config", config},
+                                      {"model_config", model},
+                                      {"version", zinf_version()},
+                                      {"world_size", world},
+                                      {"hosts", hosts},
+                                      {"date", date},
+                                      {"resumed_from", run->branch_source}};
     snapshot.texts = texts;
-    snapshot.text_count = sizeof texts / sizeof *texts;
+    snapshot.text_count = (int)(sizeof texts / sizeof *texts) - !*run->branch_source;
     run->state.scheduler_iteration = run->schedule.iteration;
     run->state.loss_scale = run->config->precision.dtype == ZINF_FP16 ? run->loss_scale.scale : 1;
     run->state.loss_scale_hysteresis = run->loss_scale.hysteresis;
@@ -404,7 +530,10 @@ static int link_and_prune(struct zinf_run *run, const char *path, double score)
         results->best_evaluation = results->evaluation;
         snprintf(results->best_checkpoint, sizeof results->best_checkpoint, "%s", path);
     }
-    zinf_checkpoint_folder_prune(run->config->run_dir, (int)options->num_to_keep);
+    zinf_checkpoint_folder_drop_later(run->config->run_dir, run->state.step);
+    zinf_checkpoint_folder_prune(run->config->run_dir, (int)options->num_to_keep, run->source_step);
+    /* Should the run die, this is what is known of it. That it could not be written is logged. */
+    zinf_run_write_results(run, ZINF_E_RUNTIME);
     return ZINF_OK;
 }
 

@@ -60,6 +60,9 @@ struct zinf_run {
     int checkpoints_failed;
     bool has_checkpoint;               /* a whole checkpoint of this run exists */
     char resumed_from[1024];           /* "" = fresh */
+    char branch_source[1024];          /* the --resume PATH this branch of the run began with; "" = the run's own start */
+    int64_t own_step;                  /* of the checkpoint in this run's folder that was loaded; -1 = none was */
+    int64_t source_step;               /* of the one in this folder that --resume names, not to be pruned; -1 = none */
     const char *model_weights_source;  /* fresh: "random", "pretrained" */
 };
 
@@ -99,7 +102,10 @@ int zinf_run_take_memory(struct zinf_run *run, bool training);
 int64_t zinf_run_steps_per_epoch(const struct zinf_run *run);
 /** Epochs done, a fraction. */
 double zinf_run_epochs(const struct zinf_run *run);
-/** Lock the run folder; go on from the newest whole checkpoint, the one asked for, or from the first weights. Collective. */
+/**
+ * Lock the run folder; go on from the newest whole checkpoint, the one asked for, or from the first weights. Collective.
+ * A PATH begins a branch, which every checkpoint remembers (/provenance/resumed_from); the same PATH again goes on from the branch's newest.
+ */
 int zinf_run_resume(struct zinf_run *run);
 /**
  * Write a checkpoint of the current step; then links and pruning. Collective.

@@ -273,13 +273,17 @@ static void update(struct walk *walk, const struct zinf_plan_operation *operatio
         zinf_zero_update(zero, operation->block, update);
 }
 
+/* Whoever asks while the step computes is heard in it: wishes are read here, not before it. */
 static void set_agreement(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
+    double wishes[4] = {0};
+    if (walk->input && walk->input->wish)
+        walk->input->wish(walk->input->wish_context, wishes);
     zero->agree[1] = walk->loss_sum;
     zero->agree[2] = walk->counted;
     for (int i = 0; i < 4; i++)
-        zero->agree[3 + i] = walk->input ? walk->input->signals[i] : 0;
+        zero->agree[3 + i] = wishes[i];
 }
 
 enum {

@@ -57,7 +57,9 @@ struct zinf_step_input {
     double loss_scale;               /* 1 unless fp16 */
     double gradient_clipping;        /* 0 = off */
     struct zinf_update update;       /* gradient_scale is filled by the step */
-    double signals[4];               /* this rank's wishes, see zinf_step_result */
+    /* Fills this rank's wishes (zero at first), see zinf_step_result. Called once, as late as the ranks can still agree; NULL: none. */
+    void (*wish)(void *context, double wishes[4]);
+    void *wish_context;
     double waited_data_s;            /* reported as maximum over ranks */
     double pinned_bytes;
     bool trace;                      /* look for the first value that is not finite; nothing is updated */
