@@ -65,4 +65,18 @@ expect 0 cpu "$below $host=$cpu_host"
 expect 3 cpu "$below $host=$((cpu_host - 1))" "in host memory, .* allowed (zinf.memory.host)"
 expect 0 nvme "$below $host=$nvme_host"
 expect 3 nvme "$below $host=$((nvme_host - 1))" "in host memory, .* allowed (zinf.memory.host)"
+
+# The plan's bytes are the run's, also where a rank's shards are no whole pages.
+host_states="--set zero_optimization.offload_optimizer.device=cpu --set zinf.model.config.n_embd=20"
+for n in 1 2 3; do
+    rm -rf "$work/run"
+    # shellcheck disable=SC2086
+    "$program" plan "$work/ds.json" --ranks $n --json $host_states > "$work/plan" || fail "plan on $n ranks"
+    # shellcheck disable=SC2086
+    ranks $n "$work/ds.json" -q --run-dir "$work/run" $host_states --set zinf.train.steps=1 || { fail "run on $n ranks"; cat "$work/out"; }
+    for pair in device_bytes:device_bytes pinned_bytes:host_bytes; do
+        used=$(number "${pair%:*}" "$work/run/metrics.jsonl") bytes=$(number "${pair#*:}" "$work/plan")
+        [ "$bytes" -gt 0 ] && [ "$used" -eq "$bytes" ] || fail "$n ranks, $pair: run $used, plan $bytes"
+    done
+done
 finish

@@ -192,7 +192,7 @@ planned() {
     [ "$(number comm_bytes "$metrics")" -eq "$(number comm_bytes "$work/plan")" ] || fail "$1: comm_bytes differ from the plan's"
     for pair in device_bytes:device_bytes pinned_bytes:host_bytes; do
         used=$(number "${pair%:*}" "$metrics") bytes=$(number "${pair#*:}" "$work/plan")
-        [ "$used" -ge "$bytes" ] && [ "$used" -lt $((bytes > 0 ? bytes + 4096 : 1)) ] || fail "$1: $pair: run $used, plan $bytes"
+        [ "$used" -eq "$bytes" ] || fail "$1: $pair: run $used, plan $bytes"
     done
 }
 bf16="--set bf16.enabled=true --set gradient_accumulation_steps=2"

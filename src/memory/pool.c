@@ -22,6 +22,11 @@ void *zinf_pool_take(struct zinf_pool *pool, size_t bytes)
     return pool->base + begin;
 }
 
+void zinf_pool_round(struct zinf_pool *pool)
+{
+    pool->used_bytes = (pool->used_bytes + PAGE - 1) / PAGE * PAGE;
+}
+
 static void touch(struct zinf_pool *pool)
 {
 #pragma omp parallel for schedule(static)

@@ -31,6 +31,8 @@ void *zinf_pool_take(struct zinf_pool *pool, size_t bytes);
  * @return 0 or ZINF_E_DOES_NOT_FIT (logged with the size)
  */
 int zinf_pool_open(struct zinf_pool *pool);
+/** End what was counted at a page: what zinf_pool_open() then maps is what was counted. */
+void zinf_pool_round(struct zinf_pool *pool);
 /**
  * The same in memory that the other ranks of the node can read, so that gathers and exchanges inside it are one copy (comm.h, map_shared);
  * private where that cannot be had. Collective over comm, which must outlive the pool; so is its close.

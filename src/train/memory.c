@@ -146,6 +146,9 @@ static void count_memory(struct zinf_run *run, bool training, int kept_layers)
         run->device = run->host = (struct zinf_pool){0};
         lay_out(run, training, kept_layers);
     } while (inputs != run->step.activations.bytes.nvme);
+    /* what is mapped, locked and reported are whole pages */
+    zinf_pool_round(&run->device);
+    zinf_pool_round(&run->host);
 }
 
 static bool fits(const struct zinf_run *run, const struct zinf_budget *budget)
@@ -172,11 +175,11 @@ int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
     }
     if (!fits(run, budget))
         return -1;
-    /* What is resident makes rings smaller, never larger; the two pages are what alignment may add.
-     */
+    /* What is resident makes rings smaller, never larger; the three pages are what alignment and
+     * rounding may add. */
     size_t left = zinf_budget_host_left(budget, run->device.used_bytes, run->host.used_bytes);
-    if (cache < 0 && left > 8192) {
-        run->cache_bytes = left - 8192;
+    if (cache < 0 && left > 12288) {
+        run->cache_bytes = left - 12288;
         count_memory(run, training, kept);
     }
     return kept;
