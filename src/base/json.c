@@ -177,6 +177,19 @@ void zinf_json_set(struct zinf_json *object, const char *key, struct zinf_json *
     object->members[i] = value;
 }
 
+void zinf_json_unwrap(struct zinf_json *array)
+{
+    ZINF_ASSERT(array->type == ZINF_JSON_ARRAY && array->count == 1);
+    struct zinf_json list = *array, *only = list.members[0];
+    *array = *only;
+    free(only);
+    free(list.members);
+    free(list.keys);
+    free(list.key_lines);
+    free(list.key_columns);
+    free(list.string);
+}
+
 void zinf_json_remove(struct zinf_json *object, const char *key)
 {
     int64_t i = index_of(object, key, strlen(key));

@@ -89,6 +89,8 @@ struct zinf_json *zinf_json_new_string(const char *value);
 struct zinf_json *zinf_json_copy(const struct zinf_json *value);
 void zinf_json_set(struct zinf_json *object, const char *key, struct zinf_json *value);
 void zinf_json_append(struct zinf_json *array, struct zinf_json *value);
+/** A list of one member becomes that member. */
+void zinf_json_unwrap(struct zinf_json *array);
 /** A member behind the others, with the place of its key; `key` (owned, on the heap) and `value` are taken over. Not checked for doubles. */
 void zinf_json_append_member(struct zinf_json *object, char *key, int line, int column,
                              struct zinf_json *value);

@@ -132,11 +132,32 @@ static bool is_number(const struct zinf_json *value)
     return value->type == ZINF_JSON_INTEGER || value->type == ZINF_JSON_NUMBER;
 }
 
+/* DeepSpeed takes one number for all parameter groups, or a list with one for each. Here there is
+ * one group: a list of one is its member. */
+static bool take_group_list(struct zinf_loader *loader, const struct zinf_key *key,
+                            struct zinf_json *value)
+{
+    if (value->type != ZINF_JSON_ARRAY || !zinf_key_takes_groups(key))
+        return true;
+    if (value->count != 1) {
+        zinf_loader_say(loader, &loader->report->errors, zinf_place_of(value), key->path,
+                        "a list has one value for each parameter group, and this one has %zu; zinf "
+                        "has one group (zinf.train.no_decay needs no second), so that right is "
+                        "one number",
+                        value->count);
+        return false;
+    }
+    zinf_json_unwrap(value);
+    return true;
+}
+
 static bool check_number(struct zinf_loader *loader, const struct zinf_key *key,
                          struct zinf_json *value)
 {
     char right[160];
     range_text(key, right, sizeof right);
+    if (!take_group_list(loader, key, value))
+        return false;
     bool whole = value->type == ZINF_JSON_INTEGER ||
                  (value->type == ZINF_JSON_NUMBER && value->number == trunc(value->number) &&
                   fabs(value->number) < 0x1p63);

@@ -60,6 +60,15 @@ const struct zinf_key *zinf_key_find(const char *path, const char *type,
     return NULL;
 }
 
+bool zinf_key_takes_groups(const struct zinf_key *key)
+{
+    static const char lists[] = "warmup_min_lr|warmup_max_lr|cycle_min_lr|cycle_max_lr|"
+                                "cycle_min_mom|cycle_max_mom|lr_range_test_min_lr";
+    static const char parent[] = "scheduler.params.";
+    return !strncmp(key->path, parent, strlen(parent)) &&
+           zinf_key_list_has(lists, key->path + strlen(parent));
+}
+
 const char *zinf_key_type_name(enum zinf_key_type type)
 {
     static const char *const names[] = {"true or false",
@@ -112,6 +121,7 @@ struct zinf_json *zinf_keys_json(void)
 {
     size_t count;
     const struct zinf_key *keys = zinf_keys(&count);
+    struct zinf_json *object = zinf_json_new(ZINF_JSON_OBJECT);
     struct zinf_json *list = zinf_json_new(ZINF_JSON_ARRAY);
     for (size_t i = 0; i < count; i++) {
         struct zinf_json *row = zinf_json_new(ZINF_JSON_OBJECT);
@@ -126,7 +136,8 @@ struct zinf_json *zinf_keys_json(void)
         set_text(row, "note", keys[i].note);
         zinf_json_append(list, row);
     }
-    return list;
+    zinf_json_set(object, "keys", list);
+    return object;
 }
 
 static void schema_types(struct zinf_json *schema, const struct zinf_key *key)
@@ -141,6 +152,8 @@ static void schema_types(struct zinf_json *schema, const struct zinf_key *key)
         zinf_json_append(list, zinf_json_new_string(types[key->type][i]));
     if (!strcmp(key->path, "zero_optimization") || !strcmp(key->path, "gradient_clipping"))
         zinf_json_append(list, zinf_json_new_string("boolean"));
+    if (zinf_key_takes_groups(key))
+        zinf_json_append(list, zinf_json_new_string("array"));
     if (key->otherwise && !strcmp(key->otherwise, "null"))
         zinf_json_append(list, zinf_json_new_string("null"));
     if (key->automatic && key->type != ZINF_KEY_CHOICE && key->type != ZINF_KEY_STRING)

@@ -5,6 +5,7 @@
 #ifndef ZINF_TRAIN_CONFIG_KEYS_H
 #define ZINF_TRAIN_CONFIG_KEYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/json.h"
@@ -60,6 +61,8 @@ const struct zinf_key *zinf_key_find(const char *path, const char *type, const s
 
 /** Does `list`, "Adam|AdamW", hold `word`? */
 int zinf_key_list_has(const char *list, const char *word);
+/** May a list with a value for each parameter group stand here, as in DeepSpeed's schedules? */
+bool zinf_key_takes_groups(const struct zinf_key *key);
 
 /** A default or a range's JSON text as a value; owned by the caller. */
 struct zinf_json *zinf_key_value(const char *json);
