@@ -107,6 +107,7 @@ std::string make_run(const TemporaryFolder &folder, const std::string &name, int
         m.grad_norm =
             step % 97 == 96 ? NAN : 0.5 + std::fabs(wiggle) + (step < 20 ? 30.0 / step : 0);
         m.tokens_per_s = 12000 + 900 * wiggle;
+        m.comm_bytes = 19600000;
         zinf_metrics_print(&m, line);
         text += line;
         if (step % (steps / 8 + 1) == 0) {
@@ -272,6 +273,7 @@ TEST(Report, CsvHoldsEveryLineAndLeavesAbsentValuesEmpty)
         EXPECT_EQ(std::count(line.begin(), line.end(), ','), 26 + (&line != &lines[0]));
     EXPECT_EQ(lines[1].find("\"a,b\",1,0,0,0,"), 0u);
     EXPECT_TRUE(contains(csv, ",,0,0,")); // the skipped step's norm
+    EXPECT_TRUE(contains(lines[1], ",19600000,")) << "a count in full, not 1.96e+07: " << lines[1];
 }
 
 TEST(Report, WhatIsNoRunIsRefusedByName)

@@ -289,8 +289,12 @@ void zinf_report_csv(const struct zinf_report *report, FILE *out)
         for (int64_t row = 0; row < run->row_count; row++) {
             print_csv_text(run->name, out);
             for (int metric = 0; metric < ZINF_METRIC_COUNT; metric++) {
-                zinf_number_print(run->rows[row][metric], number);
-                fprintf(out, ",%s", isnan(run->rows[row][metric]) ? "" : number);
+                const double value = run->rows[row][metric];
+                if (value == floor(value) && fabs(value) < 0x1p53) /* not 1.96e+07 */
+                    snprintf(number, sizeof number, "%.0f", value);
+                else
+                    zinf_number_print(value, number);
+                fprintf(out, ",%s", isnan(value) ? "" : number);
             }
             fputs("\r\n", out);
         }
