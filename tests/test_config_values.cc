@@ -244,6 +244,26 @@ TEST(Config, SchedulersMissWhatTheyNeed)
     expect_in(error("StepLR", ""), "right is WarmupLR, WarmupDecayLR");
 }
 
+TEST(Config, AListOfOneIsTheValueOfTheOneParameterGroup)
+{
+    auto load = [](const char *type, const char *params) {
+        return std::string("\"scheduler\": {\"type\": \"") + type + "\", \"params\": {" + params +
+               "}}";
+    };
+    Config warmup(with(load("WarmupLR", "\"warmup_max_lr\": [0.25], \"warmup_min_lr\": [1e-4]")));
+    ASSERT_EQ(warmup.status, 0) << warmup.error();
+    EXPECT_EQ(warmup.config->schedule.warmup_max_lr, 0.25);
+    EXPECT_EQ(warmup.config->schedule.warmup_min_lr, 1e-4);
+    Config test(with(load("LRRangeTest", "\"lr_range_test_min_lr\": [0.5]")));
+    ASSERT_EQ(test.status, 0) << test.error();
+    EXPECT_EQ(test.config->schedule.lr_range_test_min_lr, 0.5);
+    EXPECT_NE(Config(with(load("WarmupLR", "\"warmup_num_steps\": [5]"))).status, 0)
+        << "no list in DeepSpeed either";
+    EXPECT_NE(Config(with(load("WarmupLR", "\"warmup_max_lr\": [\"x\"]"))).status, 0);
+    expect_in(Config(with(load("WarmupLR", "\"warmup_max_lr\": [0.1, 0.2]"))).error(),
+              "one value for each parameter group, and this one has 2");
+}
+
 TEST(Config, AutoIsFilledAsHuggingFaceDoesAndSaid)
 {
     Config c("{\"train_micro_batch_size_per_gpu\": \"auto\", \"gradient_accumulation_steps\": "
@@ -470,6 +490,20 @@ TEST(Config, TheFoldersConfigIsReadAndTheInlineOneWins)
                {}, 1, ZINF_CONFIG_TRAIN);
     EXPECT_EQ(run.status, ZINF_E_DATA) << run.all(run.report.errors);
     rmdir(folder);
+}
+
+TEST(Config, AModelPathThatIsNotThereIsNoReasonToTrainFromRandomWeights)
+{
+    const std::string text = with("\"zinf\": {\"model\": {\"path\": \"/no/folder\", \"config\": "
+                                  "{\"model_type\": \"gpt2\"}}, \"data\": {\"train\": \"x\", "
+                                  "\"tokenizer\": \"bytes\"}, \"train\": {\"steps\": 1}}");
+    Config run(text, {}, 1, ZINF_CONFIG_TRAIN);
+    EXPECT_EQ(run.status, ZINF_E_DATA);
+    EXPECT_EQ(run.report.errors.count, 1u);
+    expect_in(run.error(), "zinf.model.path: /no/folder: No such file or directory");
+    Config check(text);
+    EXPECT_EQ(check.status, 0) << "a look at the file alone";
+    expect_in(check.all(check.report.notes), "/no/folder");
 }
 
 TEST(Config, FormatsToComeAreKnownByTheirEnding)

@@ -141,6 +141,25 @@ TEST(RunFolder, ASecondJobIsRefusedNamesTheFirstAndTouchesNothing)
     EXPECT_FALSE(run.has("STOP"));
 }
 
+TEST(RunFolder, ACheckSaysWhatOpeningWouldAndChangesNothing)
+{
+    DemoRun run;
+    struct zinf_error error = {};
+    EXPECT_EQ(zinf_run_folder_check(run.path.c_str(), &error), 0);
+    EXPECT_FALSE(run.has("")) << "nothing was made";
+    ASSERT_EQ(run.open(), 0);
+    run.write("STOP", "");
+    EXPECT_EQ(zinf_run_folder_check(run.path.c_str(), &error), ZINF_E_USAGE);
+    EXPECT_NE(strstr(error.text, "in use"), nullptr) << error.text;
+    EXPECT_TRUE(run.has("STOP"));
+    EXPECT_EQ(zinf_run_folder_check((run.path + "/STOP/below").c_str(), &error), ZINF_E_USAGE);
+    run.close();
+    EXPECT_EQ(zinf_run_folder_check(run.path.c_str(), &error), 0);
+    char *nearest = zinf_run_folder_nearest((run.path + "/a/b/").c_str());
+    EXPECT_STREQ(nearest, run.path.c_str());
+    free(nearest);
+}
+
 TEST(RunFolder, ALockEndsWithItsProcessHoweverItDies)
 {
     DemoRun run;

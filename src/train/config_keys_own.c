@@ -36,7 +36,7 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("train.eval_batches", INTEGER, "null", "[1,)", "batches", WORKS, "null = all"),
     KEY("train.eval_micro_batch", INTEGER, "null", "[1,)", "samples", WORKS, "null = the micro-batch"),
     KEY("train.seed", INTEGER, "42", "[0,)", "", WORKS, ""),
-    KEY("train.no_decay", STRINGS, "[]", "", "", WORKS, "name patterns that weight decay leaves alone"),
+    KEY("train.no_decay", STRINGS, "[]", "", "", WORKS, "what weight decay leaves alone: a word is whole parts of a name (bias, ln_1.weight), a pattern with * ? [ ] the whole name (*.bias)"),
     KEY("train.loss_mean", CHOICE, "\"tokens\"", "tokens|micro_batch", "", WORKS, "the same while every micro-batch counts as many tokens, as in packing concat"),
     KEY("train.max_nonfinite", INTEGER, "25", "[1,)", "steps", WORKS, "so many skipped steps in a row end the run"),
 

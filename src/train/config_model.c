@@ -4,12 +4,36 @@
  */
 #include "train/config_internal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "model/model.h"
+
+/* A path that is given is meant: what is not there would else be replaced by the inline fields and
+ * random weights without a word. Looking at the file alone, it is a note. */
+static bool folder_exists(struct zinf_loader *loader, const struct zinf_json *path)
+{
+    struct stat info;
+    struct zinf_error_list *errors = &loader->report->errors;
+    int missing = stat(path->string, &info) ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+    if (missing && loader->options->purpose == ZINF_CONFIG_CHECK) {
+        struct zinf_error note;
+        zinf_error_set(&note, 0, "a run still needs the folder %s (zinf.model.path): %s",
+                       path->string, strerror(missing));
+        zinf_error_list_add(&loader->report->notes, &note);
+    } else if (missing) {
+        zinf_loader_say(loader, errors, zinf_place_of(path), "zinf.model.path",
+                        "%s: %s; right is a Hugging Face folder with config.json and "
+                        "*.safetensors, or zinf.model.config alone to start from random weights",
+                        path->string, strerror(missing));
+        errors->items[errors->count - 1].status = ZINF_E_DATA;
+    }
+    return !missing;
+}
 
 static struct zinf_json *read_folder(struct zinf_loader *loader, const char *folder)
 {
@@ -78,7 +102,7 @@ void zinf_config_check_fields(struct zinf_loader *loader)
     const struct zinf_json *fields = zinf_json_path(loader->tree, fields_path);
     const struct zinf_json *path = zinf_json_path(loader->tree, "zinf.model.path");
     struct zinf_config_model *model = &loader->config->model;
-    if (path && path->type == ZINF_JSON_STRING)
+    if (path && path->type == ZINF_JSON_STRING && folder_exists(loader, path))
         model->config = read_folder(loader, path->string);
     if (!fields || fields->type != ZINF_JSON_OBJECT)
         return;

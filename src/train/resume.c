@@ -175,21 +175,45 @@ static int load_newest(struct zinf_run *run, const int64_t *steps, int count)
     return status;
 }
 
+/* Rank 0: does the folder hold weights to start from? Weights in another format are those the user
+ * means, so that random ones would be wrong without a word. @return 0 or ZINF_E_DATA, logged */
+static int look_for_weights(const struct zinf_run *run, int *has_weights)
+{
+    const struct zinf_config_model *model = &run->config->model;
+    struct zinf_error error = {0};
+    *has_weights = model->path && zinf_safetensors_folder_has_weights(model->path);
+    if (*has_weights || model->init == ZINF_CONFIG_INIT_RANDOM)
+        return ZINF_OK;
+    char *other = model->path ? zinf_weights_of_other_format(model->path) : NULL;
+    if (other)
+        zinf_error_set(&error, ZINF_E_DATA,
+                       "%s holds its weights as %s, which zinf does not read: it needs "
+                       "model.safetensors, or shards with model.safetensors.index.json (in "
+                       "transformers: save_pretrained(..., safe_serialization=True)); "
+                       "--set zinf.model.init=random starts without them",
+                       model->path, other);
+    else if (model->init == ZINF_CONFIG_INIT_PRETRAINED)
+        zinf_error_set(&error, ZINF_E_DATA,
+                       "zinf.model.init is \"pretrained\", but %s holds no model.safetensors",
+                       model->path ? model->path : "no zinf.model.path is given, which");
+    free(other);
+    if (!error.text[0])
+        return ZINF_OK;
+    log_error(run, &error);
+    return ZINF_E_DATA;
+}
+
 static int first_weights(struct zinf_run *run)
 {
     const struct zinf_config_model *model = &run->config->model;
     struct zinf_error error = {0};
     int has_weights = 0, status = ZINF_OK;
-    if (model->path && run->comm->rank == 0)
-        has_weights = zinf_safetensors_folder_has_weights(model->path);
+    if (run->comm->rank == 0)
+        status = look_for_weights(run, &has_weights);
+    status = zinf_comm_agree(run->comm, status);
+    if (status)
+        return status;
     zinf_comm_broadcast(run->comm, 0, &has_weights, sizeof has_weights);
-    if (model->init == ZINF_CONFIG_INIT_PRETRAINED && !has_weights) {
-        zinf_error_set(&error, ZINF_E_DATA,
-                       "zinf.model.init is \"pretrained\", but %s holds no model.safetensors",
-                       model->path ? model->path : "no zinf.model.path is given, which");
-        log_error(run, &error);
-        return ZINF_E_DATA;
-    }
     run->model_weights_source = "random";
     if (has_weights && model->init != ZINF_CONFIG_INIT_RANDOM) {
         run->model_weights_source = "pretrained";
@@ -202,14 +226,19 @@ static int first_weights(struct zinf_run *run)
     return status;
 }
 
-/* Lock the folder, open its log, and read what an earlier start left in results.json. */
+/* Lock the folder, open its log, and read what an earlier start left in results.json. A dry run
+ * only asks whether that would work. */
 static int open_folder(struct zinf_run *run)
 {
     struct zinf_error error = {0};
     char *results = zinf_format("%s/results.json", run->config->run_dir);
     FILE *log = NULL;
     int status = ZINF_OK;
-    if (run->comm->rank == 0) {
+    if (run->config->limits.dry_run && run->comm->rank == 0) {
+        status = zinf_run_folder_check(run->config->run_dir, &error);
+        if (status)
+            log_error(run, &error);
+    } else if (run->comm->rank == 0) {
         status = zinf_run_folder_open(&run->folder, run->config->run_dir, &error);
         if (!status)
             status = zinf_run_folder_open_log(run->folder, zinf_version(), &log, &error);
@@ -286,7 +315,7 @@ static int begin_branch(struct zinf_run *run, struct zinf_error *error)
 static int open_files(struct zinf_run *run)
 {
     struct zinf_error error = {0};
-    if (run->comm->rank != 0)
+    if (run->comm->rank != 0 || run->config->limits.dry_run)
         return ZINF_OK;
     char *config = zinf_json_print(run->config->effective, 2);
     int status = begin_branch(run, &error);
@@ -308,7 +337,10 @@ static int check_space(struct zinf_run *run)
     struct statvfs space;
     struct zinf_error error = {0};
     int64_t bytes = 0;
-    if (run->comm->rank != 0 || run->state.step >= run->total_steps || statvfs(folder, &space))
+    char *nearest = zinf_run_folder_nearest(folder); /* a dry run makes none */
+    bool unknown = statvfs(nearest, &space) != 0;
+    free(nearest);
+    if (run->comm->rank != 0 || run->state.step >= run->total_steps || unknown)
         return ZINF_OK;
     for (int i = 0; i < run->model->param_count; i++)
         bytes += run->model->params[i].count * (1 + snapshot.moment_count) * (int64_t)sizeof(float);

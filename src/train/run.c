@@ -121,14 +121,38 @@ static int open_schedules(struct zinf_run *run)
     return agree_on(run->comm, zinf_schedule_init(&run->schedule, &options, &error), &error);
 }
 
+/* Is `pattern` the name, or whole parts of it between dots, e.g. "bias" or "ln_1.weight"? */
+static bool is_part_of(const char *pattern, const char *name)
+{
+    size_t length = strlen(pattern);
+    for (const char *at = name; length && (at = strstr(at, pattern)); at++)
+        if ((at == name || at[-1] == '.') && (!at[length] || at[length] == '.'))
+            return true;
+    return false;
+}
+
+static bool matches(const char *pattern, const char *name)
+{
+    bool wild = strpbrk(pattern, "*?[\\");
+    return wild ? fnmatch(pattern, name, 0) == 0 : is_part_of(pattern, name);
+}
+
 static void find_no_decay(struct zinf_run *run)
 {
     const struct zinf_config_list *patterns = &run->config->train.no_decay;
-    run->no_decay = zinf_alloc((size_t)run->model->param_count * sizeof *run->no_decay);
-    for (int p = 0; p < run->model->param_count; p++)
-        for (int i = 0; i < patterns->count; i++)
-            if (fnmatch(patterns->items[i], run->model->params[p].name, 0) == 0)
-                run->no_decay[p] = true;
+    const struct zinf_model *model = run->model;
+    run->no_decay = zinf_alloc((size_t)model->param_count * sizeof *run->no_decay);
+    for (int i = 0; i < patterns->count; i++) {
+        bool any = false;
+        for (int p = 0; p < model->param_count; p++)
+            if (matches(patterns->items[i], model->params[p].name))
+                any = run->no_decay[p] = true;
+        if (!any)
+            zinf_warn("zinf.train.no_decay: \"%s\" matches no parameter; a word is one or more "
+                      "whole parts of a name between its dots, a pattern with * ? [ ] the whole "
+                      "name, e.g. %s",
+                      patterns->items[i], model->params[model->param_count - 1].name);
+    }
 }
 
 void zinf_run_build_plans(struct zinf_run *run, bool training)
@@ -298,7 +322,7 @@ int zinf_run_open_training(struct zinf_run *run, const struct zinf_config *confi
     int status = open_common(run, true);
     if (!status)
         probe_peak(run);
-    if (!status && !config->limits.dry_run)
+    if (!status)
         status = zinf_run_resume(run);
     zinf_activity_stop(&run->activities, ZINF_ACTIVITY_START);
     return status;

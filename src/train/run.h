@@ -103,7 +103,7 @@ int64_t zinf_run_steps_per_epoch(const struct zinf_run *run);
 /** Epochs done, a fraction. */
 double zinf_run_epochs(const struct zinf_run *run);
 /**
- * Lock the run folder; go on from the newest whole checkpoint, the one asked for, or from the first weights. Collective.
+ * Lock the run folder (a dry run only asks whether it could); go on from the newest whole checkpoint, the one asked for, or from the first weights. Collective.
  * A PATH begins a branch, which every checkpoint remembers (/provenance/resumed_from); the same PATH again goes on from the branch's newest.
  */
 int zinf_run_resume(struct zinf_run *run);

@@ -85,6 +85,14 @@ static void say_who_holds(int lock, char *text, size_t bytes)
         snprintf(text, bytes, "another job");
 }
 
+static int in_use(struct zinf_error *error, const char *path, const char *holder)
+{
+    return zinf_error_set(error, ZINF_E_USAGE,
+                          "run folder \"%s\" is in use by %s; wait for it to end, or choose "
+                          "another folder with zinf.run.dir or --run-dir",
+                          path, holder);
+}
+
 static void sign_lock(int lock)
 {
     char host[256] = "", text[320];
@@ -108,10 +116,7 @@ static int take_lock(struct zinf_run_folder *folder, struct zinf_error *error)
         sign_lock(folder->lock);
     } else if (errno == EWOULDBLOCK) {
         say_who_holds(folder->lock, holder, sizeof holder);
-        status = zinf_error_set(error, ZINF_E_USAGE,
-                                "run folder \"%s\" is in use by %s; wait for it to end, or choose "
-                                "another folder with zinf.run.dir or --run-dir",
-                                folder->path, holder);
+        status = in_use(error, folder->path, holder);
     } else {
         zinf_warn(
             "%s: this file system has no locks (%s); make sure that no other job uses the run "
@@ -156,6 +161,51 @@ int zinf_run_folder_open(struct zinf_run_folder **folder, const char *path,
     else
         *folder = new;
     return status;
+}
+
+char *zinf_run_folder_nearest(const char *path)
+{
+    char *nearest = zinf_strdup(path);
+    struct stat st;
+    while (*nearest && stat(nearest, &st) && errno == ENOENT) {
+        char *slash = strrchr(nearest, '/');
+        if (!slash || slash == nearest)
+            strcpy(nearest, slash ? "/" : ".");
+        else
+            *slash = '\0';
+    }
+    return nearest;
+}
+
+/* Somebody holds the lock of a folder that is there. */
+static int check_lock(const char *path, struct zinf_error *error)
+{
+    char *lock = zinf_format("%s/.lock", path), holder[320];
+    int status = 0, descriptor = open(lock, O_RDONLY | O_CLOEXEC);
+    if (descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+        say_who_holds(descriptor, holder, sizeof holder);
+        status = in_use(error, path, holder);
+    }
+    if (descriptor >= 0)
+        close(descriptor);
+    free(lock);
+    return status;
+}
+
+int zinf_run_folder_check(const char *path, struct zinf_error *error)
+{
+    char *nearest = zinf_run_folder_nearest(path);
+    struct stat st;
+    int reason = stat(nearest, &st) ? errno : 0;
+    if (!reason && !S_ISDIR(st.st_mode))
+        reason = ENOTDIR;
+    if (!reason && access(nearest, W_OK | X_OK))
+        reason = errno;
+    bool there = strcmp(nearest, path) == 0;
+    free(nearest);
+    if (reason)
+        return folder_error(error, path, there ? "cannot be written" : "cannot be made", reason);
+    return there ? check_lock(path, error) : 0;
 }
 
 /*

@@ -20,6 +20,11 @@ extern "C" {
 
 struct zinf_run_folder;
 
+/** The folder itself, or the nearest one above it that exists; owned by the caller. */
+char *zinf_run_folder_nearest(const char *path);
+/** Could it be opened? Nothing is made or changed. @return as zinf_run_folder_open() */
+int zinf_run_folder_check(const char *path, struct zinf_error *error);
+
 /**
  * Make the folder and its checkpoints/ if need be, lock it, remove what a dead job left (temporary files, STOP).
  * @return 0; ZINF_E_USAGE: in use by another job (named; nothing is touched then), no folder, not writable; else an I/O error

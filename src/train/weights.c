@@ -3,8 +3,11 @@
  */
 #include "train/weights.h"
 
+#include <dirent.h>
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "io/safetensors.h"
 
@@ -157,4 +160,34 @@ int zinf_weights_load(struct zinf_zero *zero, const char *folder, struct zinf_er
     zinf_safetensors_close(&file);
     free(source.entries);
     return zinf_comm_agree(zero->options.comm, status);
+}
+
+static bool matches_any(const char *const *patterns, const char *name)
+{
+    for (; *patterns; patterns++)
+        if (fnmatch(*patterns, name, 0) == 0)
+            return true;
+    return false;
+}
+
+char *zinf_weights_of_other_format(const char *folder)
+{
+    static const char *const weights[] = {
+        "*.bin",     "*.bin.index.json", "*.pt",   "*.pth",        "tf_model*.h5",
+        "*.msgpack", "*.gguf",           "*.ckpt", "*.ckpt.index", NULL};
+    static const char *const others[] = {"training_args.bin", "optimizer.*", "scheduler.*",
+                                         "scaler.*",          "rng_state*",  NULL};
+    char *first = NULL;
+    DIR *entries = opendir(folder);
+    for (struct dirent *entry; entries && (entry = readdir(entries));) {
+        const char *name = entry->d_name;
+        if (!matches_any(weights, name) || matches_any(others, name) ||
+            (first && strcmp(name, first) > 0))
+            continue;
+        free(first);
+        first = zinf_strdup(name);
+    }
+    if (entries)
+        closedir(entries);
+    return first;
 }

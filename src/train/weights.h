@@ -24,6 +24,13 @@ void zinf_weights_init(struct zinf_zero *zero, uint64_t seed);
  */
 int zinf_weights_load(struct zinf_zero *zero, const char *folder, struct zinf_error *error);
 
+/**
+ * The name of a file that holds weights in a format zinf does not read (pytorch_model.bin, *.pt, tf_model.h5, *.msgpack, *.gguf ...), the first by
+ * name; what transformers' Trainer keeps beside a model (training_args.bin, optimizer.pt ...) is none. Local.
+ * @return owned by the caller; NULL: there is none, or the folder cannot be read
+ */
+char *zinf_weights_of_other_format(const char *folder);
+
 #ifdef __cplusplus
 }
 #endif
