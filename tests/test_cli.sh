@@ -1,6 +1,7 @@
 #!/bin/sh
 # The program itself: exit codes, where messages go, the nearest word, one copy of everything under mpiexec.
 . "${srcdir:-.}/tests/lib.sh"
+sources=$(cd "${srcdir:-.}" && pwd)
 cd "$work" || exit 1
 
 # try CODE ARGUMENTS...: run zinf; output to out, messages to err; the exit code must be CODE.
@@ -25,7 +26,10 @@ try 0 --help; prints "commands:"; prints "--set"
 try 0 --version; prints "zinf "; prints "HDF5"
 try 0 help train; prints "usage: zinf train ds.json"
 try 0 config --help; prints "--effective"
-try 2 help nonsense; says "no command nonsense"
+try 2 help nonsense; says "nonsense is neither a command nor a file"
+try 2 help trian; says "unknown command trian; did you mean train?"
+try 2 ds.json --bind x; says "unknown option --bind; did you mean the key of ds.json, --set zinf.bind=VALUE?"
+try 2 --eval-every 5 ds.json; says "--set zinf.train.eval_every=VALUE?"
 try 2 trian ds.json; silent; says "unknown command trian; did you mean train?"
 try 2 zzzzzz; says "neither a command nor a file"
 try 2 config ds.json --efective; says "unknown option --efective; did you mean --effective?"
@@ -81,6 +85,10 @@ try 2 wrong.json; says "wrong.json:3:3"; says "an optimizer: --set 'optimizer="
 try 2 config wrong.json --json; prints '"ok": false'; prints '"line": 3'; [ ! -s err ] || fail "--json: $(cat err)"
 try 0 config ds.json --json -q; prints '"ok": true'
 try 0 config --keys; prints "zero_optimization.stage"; prints "no effect"; prints "refused"; prints "not yet"
+try 0 config --keys --json; prints '  "keys": ['; [ "$(head -c 1 out)" = "{" ] || fail "config --keys --json is no object"
+try 0 plan ds.json --ranks 3 --operations; prints "compute lane: number, operation"
+try 0 plan ds.json --ranks 3 --operations --json; prints '"compute": ['; prints '"operation": "look up embedding rows'
+[ "$(grep -c '^[{}]' out)" -eq 2 ] || fail "plan --operations --json is not one object"
 try 0 config --schema; prints '"$schema"'
 try 0 config ds.json --effective; cp out effective.json
 try 0 config effective.json --effective; cmp -s out effective.json || fail "the effective configuration is not its own"
@@ -117,6 +125,58 @@ says "right is a path or a list of paths"
 dry --set zinf.bind=core --threads 4000
 [ $? -eq 2 ] || fail "bind core that does not fit: not exit code 2"
 count 1 'zinf.bind "core" cannot be: 2 ranks x 4000 threads' err
+
+# A dry run does all that comes before the first step, weights included, and leaves nothing.
+dry --run-dir never/made || fail "a dry run: $(cat err)"
+says "start       from random weights"
+[ ! -e never ] || fail "a dry run has made its folder"
+mkdir model
+echo '{"model_type": "gpt2", "vocab_size": 257, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 4}' > model/config.json
+touch model/pytorch_model.bin model/optimizer.pt
+dry --set zinf.model.path=model
+[ $? -eq 4 ] || fail "weights in another format: not exit code 4: $(cat err)"
+count 1 "model holds its weights as pytorch_model.bin" err
+dry --set zinf.model.path=model --set zinf.model.init=random || fail "weights in another format, init random: $(cat err)"
+printf '\2\0\0\0\0\0\0\0{}' > model/model.safetensors
+dry --set zinf.model.path=model
+[ $? -eq 4 ] || fail "missing tensors in a dry run: not exit code 4: $(cat err)"
+says "transformer.wte.weight is missing"
+"$mpiexec" -n 2 "$program" ds.json --threads 1 --set zinf.model.path=nowhere > out 2> err
+[ $? -eq 4 ] || fail "a model.path that is not there: not exit code 4"
+count 1 "zinf.model.path: nowhere: No such file or directory" err
+rm -r model
+
+# What weight decay leaves alone: words are parts of names, patterns are whole names, and what matches nothing is said.
+dry --set 'zinf.train.no_decay=["bias", "ln_1.weight", "*.ln_?.weight", "h.0"]' || fail "no_decay: $(cat err)"
+count 0 "no_decay" err
+dry --set 'zinf.train.no_decay=["bias", "LayerNorm.weight", "ln", "*.ln_"]' || fail "no_decay: $(cat err)"
+for pattern in LayerNorm.weight ln '*.ln_'; do says "zinf.train.no_decay: \"$pattern\" matches no parameter"; done
+count 3 "no_decay" err
+
+# The job scripts ask results.json how the run ended, because a launcher may have forgotten; of an attempt that wrote none, the launcher.
+mkdir bin
+printf '#!/bin/sh\necho "$@" >> requeued\n' > bin/scontrol
+printf '#!/bin/sh\n[ ! -e dies ] || exit 9\nfor a; do case $a in --mpi* | --cpus* | --gpu* | --prop*) shift ;; esac; done\n[ "$1" = -n ] || set -- -n 2 "$@"\n"%s" "$@"\nexit 0\n' "$mpiexec" > bin/srun
+chmod +x bin/*
+for script in zinf zinf-gpu-nvme; do
+    job() {
+        PATH=$PWD/bin:$PATH ZINF=$program SLURM_NTASKS=2 SLURM_CPUS_PER_TASK=1 SLURM_JOB_ID=17 \
+            sh "$sources/jobscripts/$script.sbatch" ds.json --run-dir "job $script" --threads 1 "$@" > out 2> err
+    }
+    rm -f requeued dies
+    job --max-steps 2
+    [ $? -eq 75 ] || fail "$script: a forgotten 75: $(cat out err)"
+    [ "$(cat requeued)" = "requeue 17" ] || fail "$script: not requeued"
+    rm requeued
+    touch dies
+    job
+    [ $? -eq 9 ] || fail "$script: an attempt that wrote no results: not the launcher's 9"
+    [ ! -e requeued ] || fail "$script: requeued for the results of an attempt before"
+    rm dies
+    job --set zinf.train.steps=3 || fail "$script: a run that ends: $? $(cat out err)"
+    [ ! -e requeued ] || fail "$script: requeued after its end"
+done
+rm -r bin "job zinf" "job zinf-gpu-nvme"
 
 # env: what is built in and what the machine allows; the same as JSON and nothing else on standard output
 try 0 env; prints "zinf 0"; prints "machine"; prints "locked_memory"; prints "hdf5"; prints "threads: "

@@ -202,7 +202,9 @@ static void print_estimate(const struct zinf_config *config, const struct job *j
     printf("\na checkpoint has %.1f MiB\n", (double)e->checkpoint_bytes / mib);
 }
 
-static void print_json(const struct job *job, const struct zinf_estimate *e, bool fits)
+/* `operations`: the plan's, taken over; NULL: they were not asked for. */
+static void print_json(const struct job *job, const struct zinf_estimate *e, bool fits,
+                       struct zinf_json *operations)
 {
     struct zinf_json *object = zinf_json_new(ZINF_JSON_OBJECT);
     char checksum[32];
@@ -245,6 +247,8 @@ static void print_json(const struct job *job, const struct zinf_estimate *e, boo
     zinf_json_set(object, "resident", resident_json(e));
     snprintf(checksum, sizeof checksum, "%016llx", (unsigned long long)e->checksum);
     zinf_json_set(object, "checksum", zinf_json_new_string(checksum));
+    if (operations)
+        zinf_json_set(object, "lanes", operations);
     char *text = zinf_json_print(object, 2);
     printf("%s\n", text);
     free(text);
@@ -255,21 +259,26 @@ static int plan(const struct zinf_context *context, const struct job *job,
                 const struct zinf_config *config, struct zinf_error *error)
 {
     struct zinf_estimate e;
+    struct zinf_json *operations = NULL;
+    bool json = context->options->json;
+    bool listed = zinf_options_has(context->options, "--operations");
     if (!config->model.config)
         return zinf_error_set(error, ZINF_E_USAGE,
                               "zinf plan needs a model: --set zinf.model.path=FOLDER or "
                               "zinf.model.config");
     int status = zinf_estimate(&e, config, (int)job->ranks, &job->budget, error);
+    if (!status && json && listed)
+        status = zinf_estimate_plan_json(&operations, config, (int)job->ranks, error);
     if (!status || status == ZINF_E_DOES_NOT_FIT) {
-        if (context->options->json)
-            print_json(job, &e, !status);
+        if (json)
+            print_json(job, &e, !status, operations);
         else
             print_estimate(config, job, &e);
     }
     if (status == ZINF_E_DOES_NOT_FIT)
         zinf_error_set(error, status, "this does not fit: a rank needs %s", e.exceeded);
     zinf_estimate_release(&e);
-    if (!status && zinf_options_has(context->options, "--operations"))
+    if (!status && listed && !json)
         return zinf_estimate_print_plan(config, (int)job->ranks, error);
     return status;
 }

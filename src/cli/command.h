@@ -35,6 +35,8 @@ struct zinf_command {
 /** All commands, in the order of --help; NULL behind the last. */
 extern const struct zinf_command *const zinf_commands[];
 const struct zinf_command *zinf_command_find(const char *name);
+/** What to say to a word that is none. @return ZINF_E_USAGE */
+int zinf_command_unknown(const char *word, struct zinf_error *error);
 
 /**
  * Load options->arguments[0] on every rank, log errors, warnings and the lists once, and agree. Collective over context->comm.

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "base/words.h"
+
 static int not_yet(const struct zinf_context *context)
 {
     zinf_error_log("zinf %s: not yet in this version", context->options->command->name);
@@ -65,4 +67,23 @@ const struct zinf_command *zinf_command_find(const char *name)
         if (!strcmp(zinf_commands[i]->name, name))
             return zinf_commands[i];
     return NULL;
+}
+
+int zinf_command_unknown(const char *word, struct zinf_error *error)
+{
+    const char *best = "";
+    int distance = 100;
+    for (int i = 0; zinf_commands[i]; i++) {
+        int this = zinf_word_distance(zinf_commands[i]->name, word);
+        if (this < distance) {
+            distance = this;
+            best = zinf_commands[i]->name;
+        }
+    }
+    if (zinf_word_is_near(word, distance))
+        return zinf_error_set(error, ZINF_E_USAGE, "unknown command %s; did you mean %s?", word,
+                              best);
+    return zinf_error_set(error, ZINF_E_USAGE,
+                          "%s is neither a command nor a file; `zinf --help` lists the commands",
+                          word);
 }

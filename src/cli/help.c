@@ -58,7 +58,9 @@ static int run(const struct zinf_context *context)
     const char *name = options->argument_count ? options->arguments[0] : NULL;
     const struct zinf_command *command = name ? zinf_command_find(name) : NULL;
     if (name && !command) {
-        zinf_error_log("zinf has no command %s; `zinf --help` lists them", name);
+        struct zinf_error error;
+        zinf_command_unknown(name, &error);
+        zinf_error_log("%s", error.text);
         return ZINF_E_USAGE;
     }
     zinf_print_help(command);

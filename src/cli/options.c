@@ -14,6 +14,7 @@
 
 #include "base/words.h"
 #include "cli/command.h"
+#include "train/config_keys.h"
 
 const struct zinf_option zinf_global_options[] = {
     {"--set", "a.b.c=VALUE", "set a key of ds.json (JSON value; repeatable; wins over the file)"},
@@ -78,40 +79,45 @@ static void nearest(const struct zinf_option *list, const char *word, const char
     }
 }
 
+/* The key of ds.json whose last part is spelled like the option, e.g. zinf.bind for --bind; zinf's
+ * own come first. NULL: none. */
+static const char *key_of_option(const char *word)
+{
+    size_t count;
+    const struct zinf_key *keys = zinf_keys(&count);
+    char *name = zinf_strdup(word + strspn(word, "-"));
+    const char *found = NULL;
+    for (char *at = name; *at; at++)
+        *at = *at == '-' ? '_' : *at;
+    for (size_t i = 0; i < count && !found; i++) {
+        const char *dot = strrchr(keys[i].path, '.');
+        if (!strcmp(name, keys[i].path) || (dot && !strcmp(name, dot + 1)))
+            found = keys[i].path;
+    }
+    free(name);
+    return found;
+}
+
 static int unknown_option(const struct zinf_command *command, const char *text,
                           struct zinf_error *error)
 {
     const char *best = NULL;
     int distance = 100;
     char *word = strndup(text, strcspn(text, "="));
+    const char *key = key_of_option(word);
     nearest(zinf_global_options, word, &best, &distance);
     nearest(command ? command->options : NULL, word, &best, &distance);
-    if (zinf_word_is_near(word, distance))
+    if (key)
+        zinf_error_set(error, ZINF_E_USAGE,
+                       "unknown option %s; did you mean the key of ds.json, --set %s=VALUE?", word,
+                       key);
+    else if (zinf_word_is_near(word, distance))
         zinf_error_set(error, ZINF_E_USAGE, "unknown option %s; did you mean %s?", word, best);
     else
         zinf_error_set(error, ZINF_E_USAGE, "unknown option %s; `zinf help%s%s` lists them", word,
                        command ? " " : "", command ? command->name : "");
     free(word);
     return ZINF_E_USAGE;
-}
-
-static int unknown_command(const char *word, struct zinf_error *error)
-{
-    const char *best = "";
-    int distance = 100;
-    for (int i = 0; zinf_commands[i]; i++) {
-        int this = zinf_word_distance(zinf_commands[i]->name, word);
-        if (this < distance) {
-            distance = this;
-            best = zinf_commands[i]->name;
-        }
-    }
-    if (zinf_word_is_near(word, distance))
-        return zinf_error_set(error, ZINF_E_USAGE, "unknown command %s; did you mean %s?", word,
-                              best);
-    return zinf_error_set(error, ZINF_E_USAGE,
-                          "%s is neither a command nor a file; `zinf --help` lists the commands",
-                          word);
 }
 
 /* `zinf ds.json` is `zinf train ds.json`: a word that is a file, or is spelled like one. */
@@ -142,7 +148,7 @@ static int find_command(struct zinf_options *options, int argc, char **argv,
         if (options->command)
             return i;
         if (!is_file(argv[i]))
-            return unknown_command(argv[i], error);
+            return zinf_command_unknown(argv[i], error);
         options->command = zinf_command_find("train");
         return 0;
     }

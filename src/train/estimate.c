@@ -142,9 +142,44 @@ char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
     return table;
 }
 
+static const char *const lanes[] = {"compute", "communication", "update"};
+
+static struct zinf_json *operations_json(const struct zinf_plan *plan, enum zinf_lane lane)
+{
+    struct zinf_json *list = zinf_json_new(ZINF_JSON_ARRAY);
+    for (int64_t i = 0; i < plan->count[lane]; i++) {
+        const struct zinf_plan_operation *operation = &plan->operations[lane][i];
+        struct zinf_json *row = zinf_json_new(ZINF_JSON_OBJECT);
+        char text[160];
+        zinf_plan_describe(plan, lane, i, text, sizeof text);
+        zinf_json_set(row, "operation", zinf_json_new_string(text));
+        if (operation->window >= 0)
+            zinf_json_set(row, "window", zinf_json_new_integer(operation->window));
+        if (operation->wait_other > 0)
+            zinf_json_set(row, "waits_for", zinf_json_new_integer(operation->wait_other));
+        zinf_json_append(list, row);
+    }
+    return list;
+}
+
+int zinf_estimate_plan_json(struct zinf_json **plan, const struct zinf_config *config, int ranks,
+                            struct zinf_error *error)
+{
+    struct zinf_run run;
+    struct zinf_comm comm;
+    int status = open_planned(&run, config, &comm, ranks, error);
+    if (status)
+        return status;
+    *plan = zinf_json_new(ZINF_JSON_OBJECT);
+    for (int lane = 0; lane < ZINF_LANE_COUNT; lane++)
+        if (run.plan.count[lane] > 0)
+            zinf_json_set(*plan, lanes[lane], operations_json(&run.plan, (enum zinf_lane)lane));
+    zinf_run_close(&run);
+    return ZINF_OK;
+}
+
 int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error)
 {
-    static const char *const lanes[] = {"compute", "communication", "update"};
     static const char *const others[] = {"communication", "compute", "communication"};
     struct zinf_run run;
     struct zinf_comm comm;
