@@ -175,41 +175,15 @@ static int load_newest(struct zinf_run *run, const int64_t *steps, int count)
     return status;
 }
 
-/* Rank 0: does the folder hold weights to start from? Weights in another format are those the user
- * means, so that random ones would be wrong without a word. @return 0 or ZINF_E_DATA, logged */
-static int look_for_weights(const struct zinf_run *run, int *has_weights)
-{
-    const struct zinf_config_model *model = &run->config->model;
-    struct zinf_error error = {0};
-    *has_weights = model->path && zinf_safetensors_folder_has_weights(model->path);
-    if (*has_weights || model->init == ZINF_CONFIG_INIT_RANDOM)
-        return ZINF_OK;
-    char *other = model->path ? zinf_weights_of_other_format(model->path) : NULL;
-    if (other)
-        zinf_error_set(&error, ZINF_E_DATA,
-                       "%s holds its weights as %s, which zinf does not read: it needs "
-                       "model.safetensors, or shards with model.safetensors.index.json (in "
-                       "transformers: save_pretrained(..., safe_serialization=True)); "
-                       "--set zinf.model.init=random starts without them",
-                       model->path, other);
-    else if (model->init == ZINF_CONFIG_INIT_PRETRAINED)
-        zinf_error_set(&error, ZINF_E_DATA,
-                       "zinf.model.init is \"pretrained\", but %s holds no model.safetensors",
-                       model->path ? model->path : "no zinf.model.path is given, which");
-    free(other);
-    if (!error.text[0])
-        return ZINF_OK;
-    log_error(run, &error);
-    return ZINF_E_DATA;
-}
-
 static int first_weights(struct zinf_run *run)
 {
     const struct zinf_config_model *model = &run->config->model;
     struct zinf_error error = {0};
     int has_weights = 0, status = ZINF_OK;
     if (run->comm->rank == 0)
-        status = look_for_weights(run, &has_weights);
+        status = zinf_weights_find(model, &has_weights, &error);
+    if (status)
+        log_error(run, &error);
     status = zinf_comm_agree(run->comm, status);
     if (status)
         return status;

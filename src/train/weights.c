@@ -170,7 +170,9 @@ static bool matches_any(const char *const *patterns, const char *name)
     return false;
 }
 
-char *zinf_weights_of_other_format(const char *folder)
+/* The first file by name that holds weights in a format zinf does not read; what transformers'
+ * Trainer keeps beside a model is none. NULL: none. */
+static char *weights_of_other_format(const char *folder)
 {
     static const char *const weights[] = {
         "*.bin",     "*.bin.index.json", "*.pt",   "*.pth",        "tf_model*.h5",
@@ -190,4 +192,29 @@ char *zinf_weights_of_other_format(const char *folder)
     if (entries)
         closedir(entries);
     return first;
+}
+
+int zinf_weights_find(const struct zinf_config_model *model, int *has_weights,
+                      struct zinf_error *error)
+{
+    int status = ZINF_OK;
+    *has_weights = model->path && zinf_safetensors_folder_has_weights(model->path);
+    if (*has_weights || model->init == ZINF_CONFIG_INIT_RANDOM)
+        return ZINF_OK;
+    char *other = model->path ? weights_of_other_format(model->path) : NULL;
+    if (other)
+        status =
+            zinf_error_set(error, ZINF_E_DATA,
+                           "%s holds its weights as %s, which zinf does not read: it needs "
+                           "model.safetensors, or shards with model.safetensors.index.json (in "
+                           "transformers: save_pretrained(..., safe_serialization=True)); "
+                           "--set zinf.model.init=random starts without them",
+                           model->path, other);
+    else if (model->init == ZINF_CONFIG_INIT_PRETRAINED)
+        status =
+            zinf_error_set(error, ZINF_E_DATA,
+                           "zinf.model.init is \"pretrained\", but %s holds no model.safetensors",
+                           model->path ? model->path : "no zinf.model.path is given, which");
+    free(other);
+    return status;
 }

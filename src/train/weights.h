@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "train/config.h"
 #include "zero/zero.h"
 
 #ifdef __cplusplus
@@ -25,11 +26,12 @@ void zinf_weights_init(struct zinf_zero *zero, uint64_t seed);
 int zinf_weights_load(struct zinf_zero *zero, const char *folder, struct zinf_error *error);
 
 /**
- * The name of a file that holds weights in a format zinf does not read (pytorch_model.bin, *.pt, tf_model.h5, *.msgpack, *.gguf ...), the first by
- * name; what transformers' Trainer keeps beside a model (training_args.bin, optimizer.pt ...) is none. Local.
- * @return owned by the caller; NULL: there is none, or the folder cannot be read
+ * Does the model's folder hold weights to start from? Weights in another format (pytorch_model.bin, tf_model.h5, *.gguf ...) are those the user means,
+ * so that random ones would be wrong without a word. Local.
+ * @return 0; ZINF_E_DATA: they are in another format, or "pretrained" and not there
  */
-char *zinf_weights_of_other_format(const char *folder);
+int zinf_weights_find(const struct zinf_config_model *model, int *has_weights,
+                      struct zinf_error *error);
 
 #ifdef __cplusplus
 }
