@@ -1,0 +1,134 @@
+/*
+ * Where a rank computes: its memory, its lanes (streams), copies between device and host, and what the device is. The table that every
+ * backend of computation fills besides ops.h. One device a rank, open from before the first step to after the last.
+ *
+ * How a step uses it. Work goes to lanes; each lane runs in order, lanes run side by side, and edges between them are events that were
+ * planned before step 1. So a fetch under the compute of the block before it is
+ *
+ *     copy(device, ZINF_LANE_COPY_IN, window, pinned, bytes);     the mover thread, when NVMe or the gather has filled `pinned`
+ *     record(device, FETCHED(i), ZINF_LANE_COPY_IN);
+ *     wait(device, ZINF_LANE_COMPUTE, FETCHED(i));                the computing thread, before it calls the block's operations
+ *     ... operations of block i ...
+ *     record(device, COMPUTED(i), ZINF_LANE_COMPUTE);
+ *     wait(device, ZINF_LANE_COPY_IN, COMPUTED(i));               before the copy that fills the same window for block i + 2
+ *     wait(device, ZINF_LANE_HOST, event);                        only where the plan lets a thread of the host wait
+ *
+ * wait() has to be called after the record() it waits for: one thread issues in plan order, or two threads agree by the plan's own hand-over.
+ * Operations (device->backend->operations) go to the lane that the calling thread chose by use(), which every thread that issues anything calls
+ * first. On the CPU everything happens at once, in the calling thread: record and wait do nothing and the same plan runs.
+ *
+ * Memory. allocate() is called a few times before step 1, with the plan's sums; there is no free, close() gives everything back. Whoever
+ * holds host memory (pools, io_uring's buffers) pins it once and closes the device before it unmaps. Nothing in a step allocates.
+ * Where host_addressable is false, code outside operations must not touch device memory: to be turned into copies or operations when src/model
+ * and src/zero move onto this table are zinf_loss_begin(), zinf_loss_end() (start and sum of three floats a token), the rotary table, the
+ * token ids and targets of a batch, and the zeros in the gaps of a block's gradient.
+ */
+#ifndef ZINF_DEVICE_DEVICE_H
+#define ZINF_DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "device/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum zinf_lane {
+    ZINF_LANE_COMPUTE,
+    ZINF_LANE_COPY_IN,  /* host to device */
+    ZINF_LANE_COPY_OUT, /* device to host */
+    ZINF_LANE_COMMUNICATION,
+    ZINF_LANE_COUNT,
+    ZINF_LANE_HOST = -1 /* the calling thread itself: wait() only */
+};
+
+struct zinf_device_properties {
+    char name[128];      /* e.g. "NVIDIA H200" */
+    char bus_id[32];     /* PCI, as hwloc and the driver print it, e.g. "00000000:3b:00.0"; "" for the CPU */
+    char version[128];   /* of driver and runtime, e.g. "driver 13.0, runtime 13.0" */
+    int64_t memory_bytes, free_bytes; /* 0 = the host's, see topology/machine.h */
+    double peak_flops;   /* dense 16-bit, from the table of devices; 0 = unknown: measure a product */
+    int major, minor;    /* compute capability; 0 for the CPU */
+    int processors;      /* SMs; 0 for the CPU */
+    bool host_addressable; /* code of the host may read and write device memory */
+};
+
+struct zinf_device_options {
+    int index;            /* of the devices that list() counts */
+    int event_count;      /* events 0 .. event_count - 1 */
+    size_t scratch_bytes; /* of each lane that computes, zinf_device_scratch_bytes() */
+    bool tune;            /* time several algorithms of a matrix product at its first call; false: always the first (deterministic) */
+};
+
+struct zinf_device {
+    const struct zinf_device_backend *backend;
+    struct zinf_device_properties properties;
+    void *state; /* the backend's */
+};
+
+struct zinf_device_backend {
+    const char *name; /* "cpu" or "cuda", as in zinf.device */
+    const struct zinf_ops *(*operations)(void);
+    /** Libraries that are looked for at run time: "name: where, version" or why not, a line each. Optional. */
+    void (*libraries)(char *out, size_t out_bytes);
+
+    /**
+     * The devices that this process may use.
+     * @param out  properties of the first `room` of them
+     * @param why  if there are none: the reason, one sentence without a full stop
+     * @return how many there are
+     */
+    int (*list)(struct zinf_device_properties *out, int room, char *why, size_t why_bytes);
+
+    /** Local. @return 0 or a status with `error` filled: no such device, driver too old, memory */
+    int (*open)(struct zinf_device *device, const struct zinf_device_options *options,
+                struct zinf_error *error);
+    void (*close)(struct zinf_device *device);
+
+    /** Memory on the device, aligned to 4096 bytes, zero. @return NULL when it does not fit; the caller says what would */
+    void *(*allocate)(struct zinf_device *device, size_t bytes);
+    /** Make host memory the device's DMA can reach; in pieces of at most 1 GiB. @return 0 or ZINF_E_DOES_NOT_FIT (logged) */
+    int (*pin)(struct zinf_device *device, void *memory, size_t bytes);
+
+    /** Operations of the calling thread go to `lane` from now on. */
+    void (*use)(struct zinf_device *device, enum zinf_lane lane);
+    /** Copy `bytes` in `lane`; either side may be device or host memory. Host memory must be pinned, else the call waits. */
+    void (*copy)(struct zinf_device *device, enum zinf_lane lane, void *to, const void *from,
+                 size_t bytes);
+    /** `event` is reached when all that stands in `lane` now is done. */
+    void (*record)(struct zinf_device *device, int event, enum zinf_lane lane);
+    /** What is put in `lane` from now on starts after `event`; ZINF_LANE_HOST: this thread sleeps until then. */
+    void (*wait)(struct zinf_device *device, enum zinf_lane lane, int event);
+    /** Seconds between two events that were reached, else -1. */
+    double (*elapsed)(struct zinf_device *device, int first, int second);
+};
+
+/** The backends that are compiled in, the preferred first, NULL behind the last. "cpu" is always there. */
+const struct zinf_device_backend *const *zinf_device_backends(void);
+
+/**
+ * The backend that `wanted` ("auto", "cpu", "cuda") means on this machine. auto: the first with a device. Local.
+ * @return 0, or ZINF_E_USAGE with a sentence: not compiled in, or no device and why
+ */
+int zinf_device_choose(const char *wanted, const struct zinf_device_backend **out,
+                       struct zinf_error *error);
+
+/** What bounds the working memory of operations. */
+struct zinf_device_shape {
+    int64_t tokens, hidden, heads; /* of a micro-batch on this rank; hidden: the widest row that is normalised */
+    int64_t tile_rows;             /* of the largest embedding tile */
+};
+
+/** Scratch that every backend's operations need at most for that shape; a lane whose scratch is smaller ends the run and says so. */
+size_t zinf_device_scratch_bytes(const struct zinf_device_shape *shape);
+
+extern const struct zinf_device_backend zinf_cpu_device;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
