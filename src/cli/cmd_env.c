@@ -72,7 +72,8 @@ static void add_libraries(struct zinf_json *libraries, struct zinf_comm *comm)
     zinf_env_set(libraries, "hdf5", "%s", text);
     zinf_env_set(libraries, "matrix_products", "%s", zinf_cpu_matmul_name());
     zinf_env_set(libraries, "kernels", "%s", zinf_cpu_ops()->name);
-    zinf_env_set(libraries, "devices", "cpu");
+    if (comm->rank == 0)
+        zinf_env_device_libraries(libraries);
     for (int i = 0; zinf_topology_readers()[i]; i++) {
         zinf_topology_readers()[i]->version(text, sizeof text);
         zinf_env_set(libraries, zinf_topology_readers()[i]->name, "%s", text);
@@ -113,6 +114,9 @@ static int make_report(struct zinf_json *report, const struct zinf_context *cont
     add_found(member(report, "configure_found", ZINF_JSON_OBJECT));
     add_libraries(member(report, "libraries", ZINF_JSON_OBJECT), context->comm);
     zinf_env_machine(member(report, "machine", ZINF_JSON_OBJECT));
+    struct zinf_json *devices = member(report, "devices", ZINF_JSON_ARRAY);
+    if (context->comm->rank == 0)
+        zinf_env_devices(devices);
     zinf_env_limits(member(report, "limits", ZINF_JSON_OBJECT));
     struct zinf_json *io = member(report, "io", ZINF_JSON_OBJECT);
     if (context->comm->rank == 0) {

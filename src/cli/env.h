@@ -12,6 +12,10 @@ extern "C" {
 
 /** CPU, cores, NUMA nodes, memory and control groups of this node. */
 void zinf_env_machine(struct zinf_json *machine);
+/** One object a device that this process may use, of every backend that is compiled in; a backend without one says why. */
+void zinf_env_devices(struct zinf_json *devices);
+/** Libraries that a backend looks for when it runs (cuBLASLt, NCCL): where they were found, or why not. */
+void zinf_env_device_libraries(struct zinf_json *libraries);
 /** Resource limits of this process. */
 void zinf_env_limits(struct zinf_json *limits);
 /** Settings of the kernel that matter to I/O and memory, as they are under /proc and /sys. */

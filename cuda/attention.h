@@ -1,0 +1,88 @@
+/*
+ * Causal attention on the device: what forward and backward, tensor cores and fp32 have in common. Operands and formulas: device/ops.h.
+ *
+ * One scheme for all passes. A block owns a run of rows of one head and goes over tiles of the other side:
+ *
+ *     pass      owns            tiles     s             dp            sums
+ *     forward   Q               K, V      Q K^T                       y  += P V
+ *     dq        Q, dY           K, V      Q K^T         dY V^T        dq += dS K
+ *     dkv       K, V            Q, dY     K Q^T         V dY^T        dv += P dY, dk += dS Q
+ *
+ * with P = e^(scale s - log-sum-exp) times dropout's factor f, dS = P (f dp - delta), delta = the row sum of dY o y, made before. dkv holds both
+ * transposed. No sum is shared between blocks, so there are no atomics and every sum has one order; dq pays for that with products made
+ * twice (7 for 5, facts of FlashAttention-2's backward: arXiv:2307.08691, algorithm 2). Grouped heads: a dkv block goes over all query heads
+ * of its group, one after the other.
+ */
+#ifndef ZINF_CUDA_ATTENTION_H
+#define ZINF_CUDA_ATTENTION_H
+
+#include "cuda/philox.h"
+
+namespace zinf_cuda
+{
+namespace attention
+{
+
+struct Operands {
+    int64_t sequence, heads, kv_heads, head_size, row, out_row; /* row, out_row: elements from token to token of qkv, y */
+    float scale;
+    const void *qkv, *dy;
+    float *log_sum_exp;
+    const float *delta; /* (B, heads, S) */
+    void *out;          /* y or dqkv */
+    Dropout dropout;
+    int length; /* sequence once more: indices of rows fit 32 bits, and registers are scarce */
+    bool wide;  /* rows begin at 16 bytes, head_size is a multiple of 8: 16-byte copies */
+};
+
+/** First element of head `head` (all query, then key, then value heads) of a token of qkv or dqkv. */
+__device__ __forceinline__ int64_t qkv_at(const Operands &op, int64_t sample, int64_t token, int64_t head)
+{
+    return (sample * op.sequence + token) * op.row + head * op.head_size;
+}
+
+__device__ __forceinline__ int64_t out_at(const Operands &op, int64_t sample, int64_t token, int64_t head)
+{
+    return (sample * op.sequence + token) * op.out_row + head * op.head_size;
+}
+
+/** Where log_sum_exp and delta of a sample's head begin. */
+__device__ __forceinline__ int64_t statistics_at(const Operands &op, int64_t sample, int64_t head)
+{
+    return (sample * op.heads + head) * op.sequence;
+}
+
+/** Number of a probability for dropout. */
+__device__ __forceinline__ uint64_t element_of(const Operands &op, int64_t head, int64_t query, int64_t key)
+{
+    return (uint64_t)((head * op.sequence + query) * op.sequence + key);
+}
+
+constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
+
+inline Operands operands_of(const struct zinf_attention &a, const void *dy, void *out)
+{
+    Operands op;
+    op.sequence = a.sequence, op.heads = a.heads, op.kv_heads = a.kv_heads, op.head_size = a.head_size;
+    op.row = (a.heads + 2 * a.kv_heads) * a.head_size, op.out_row = a.heads * a.head_size;
+    ZINF_ASSERT(a.sequence <= 1 << 30);
+    op.length = (int)a.sequence;
+    op.scale = (float)a.scale;
+    op.qkv = a.qkv, op.dy = dy, op.out = out;
+    op.log_sum_exp = a.log_sum_exp, op.delta = nullptr;
+    op.dropout = dropout_of(a.dropout);
+    op.wide = a.head_size % 8 == 0 && aligned(a.qkv, 0, 16) && aligned(dy, 0, 16) && aligned(out, 0, 16);
+    return op;
+}
+
+} // namespace attention
+
+/* Entries of the types; the backward ones take op.delta. */
+void attention_forward_half(const struct zinf_attention &options, attention::Operands op);
+void attention_backward_half(const struct zinf_attention &options, attention::Operands op);
+void attention_forward_fp32(const struct zinf_attention &options, attention::Operands op);
+void attention_backward_fp32(const struct zinf_attention &options, attention::Operands op);
+
+} // namespace zinf_cuda
+
+#endif

@@ -1,0 +1,426 @@
+/*
+ * Attention on tensor cores (mma.sync), bf16 and fp16: the kernel of attention.h's table, one template for all passes. After FlashAttention-2
+ * (arXiv:2307.08691); softmax and sums in fp32, P and dS rounded to 16 bits before their products.
+ *
+ * A block has 8 warps and owns 128 rows; a warp has 16 of them. Owned rows and the tiles of the other side lie in shared memory in the order of
+ * index.h, the tiles in STAGES buffers: while one is used the next is on its way (cp.async). Scores stay in registers: the accumulator of the first
+ * product has the layout that the second wants as its left side. Register figures: cuda/registers.txt.
+ */
+#ifndef ZINF_CUDA_ATTENTION_TILE_H
+#define ZINF_CUDA_ATTENTION_TILE_H
+
+#include "cuda/attention.h"
+#include "cuda/mma.h"
+
+namespace zinf_cuda
+{
+namespace attention
+{
+
+constexpr int THREADS = 256, OWNED = 128;
+
+enum Pass { FORWARD, DQ, DKV, DK, DV }; /* DK, DV: one of the two, where both do not fit the registers */
+
+/* What a pass needs, for head size D (rounded up) and tiles of TILE rows. */
+template <int D_, int TILE_, int STAGES_, Pass PASS> struct Plan {
+    static constexpr int D = D_, TILE = TILE_, STAGES = STAGES_, CHUNKS = D_ / 8;
+    static constexpr bool TRANSPOSED = PASS == DKV || PASS == DK || PASS == DV; /* owns keys */
+    static constexpr bool FORWARD_PASS = PASS == FORWARD;
+    static constexpr bool GRADIENT = PASS == DQ || PASS == DKV || PASS == DK; /* needs dp and sums dS times the first tile */
+    static constexpr bool OUTPUT = PASS == FORWARD || PASS == DKV || PASS == DV; /* sums P times the second tile */
+    static constexpr int OWN_BYTES = OWNED * D_ * 2, TILE_BYTES = TILE_ * D_ * 2;
+    static constexpr int STATISTICS_BYTES = TRANSPOSED ? 2 * TILE_ * 4 : 0;
+    static constexpr int STAGE_BYTES = 2 * TILE_BYTES + STATISTICS_BYTES;
+    static constexpr int SHARED_BYTES = (GRADIENT ? 2 : 1) * OWN_BYTES + STAGES_ * STAGE_BYTES;
+    static_assert(SHARED_BYTES <= 163 * 1024, "what a block may have on compute capability 8.0");
+    static_assert(TILE_ % 16 == 0 && D_ % 16 == 0, "fragments");
+};
+
+/** Rows first .. first + rows - 1 of a head into a tile; what is not there (row >= limit, column >= head_size) is zero. */
+template <typename T, int D>
+__device__ __forceinline__ void fetch(unsigned char *tile, const T *head, int64_t row_elements, int first,
+                                      int rows, const Operands &op)
+{
+    for (int i = (int)threadIdx.x; i < rows * (D / 8); i += THREADS) {
+        const int row = i / (D / 8), chunk = i % (D / 8);
+        const bool there = first + row < op.length && chunk * 8 < op.head_size;
+        const T *from = there ? head + (int64_t)(first + row) * row_elements + chunk * 8 : head;
+        unsigned char *to = tile + tile_offset<D>(row, chunk);
+        if (op.wide) {
+            copy16(to, from, there);
+            continue;
+        }
+        Pack<T, 8> pack; /* rows that begin anywhere, or head sizes that are no multiple of 8 */
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            pack.item[j] = there && chunk * 8 + j < op.head_size ? from[j] : narrow<T>(0.0f);
+        store((T *)to, pack);
+    }
+}
+
+/** c (16 own rows, TILE) = own . tile^T */
+template <typename T, int D, int TILE>
+__device__ __forceinline__ void multiply(float c[TILE / 8][4], const unsigned char *own, const unsigned char *tile)
+{
+    const int lane = (int)threadIdx.x % 32, first = (int)threadIdx.x / 32 * 16;
+#pragma unroll
+    for (int n = 0; n < TILE / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            c[n][i] = 0.0f;
+#pragma unroll(D > 192 ? 2 : 4)
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t a[4], b[4];
+        ldmatrix(a, own + tile_offset<D>(a_row(lane, first), a_chunk(lane, k * 2)));
+#pragma unroll
+        for (int n = 0; n < TILE / 16; n++) {
+            ldmatrix(b, tile + tile_offset<D>(b_row(lane, n * 16), b_chunk(lane, k * 2)));
+            mma<T>(c[n * 2], a, b[0], b[1]);
+            mma<T>(c[n * 2 + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+/** sum (16 own rows, D) += p (16, TILE) . tile */
+template <typename T, int D, int TILE>
+__device__ __forceinline__ void add_product(float sum[D / 8][4], const float p[TILE / 8][4], const unsigned char *tile)
+{
+    const int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < TILE / 16; k++) {
+        const uint32_t a[4] = {pack2<T>(p[k * 2][0], p[k * 2][1]), pack2<T>(p[k * 2][2], p[k * 2][3]),
+                               pack2<T>(p[k * 2 + 1][0], p[k * 2 + 1][1]), pack2<T>(p[k * 2 + 1][2], p[k * 2 + 1][3])};
+#pragma unroll
+        for (int n = 0; n < D / 16; n++) {
+            uint32_t b[4];
+            ldmatrix_transposed(b, tile + tile_offset<D>(bt_row(lane, k * 16), bt_chunk(lane, n * 2)));
+            mma<T>(sum[n * 2], a, b[0], b[1]);
+            mma<T>(sum[n * 2 + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+/* The block's place: which head, which rows. */
+struct Place2 {
+    int sample, head, group, first; /* head: of queries, dkv: of keys; group: query heads of a key head */
+    int warp_first;                 /* of this warp's rows */
+    int lane;
+};
+
+/** Dropout's multipliers of the two neighbours in a register pair. */
+template <bool TRANSPOSED>
+__device__ __forceinline__ void factors_of(const Operands &op, const Place2 &at, int head, int own,
+                                           int other, float factor[2])
+{
+    const uint64_t element = TRANSPOSED ? element_of(op, head, other, own) : element_of(op, head, own, other);
+    dropout_pair(op.dropout, (uint32_t)at.sample, element, TRANSPOSED ? (uint64_t)op.length : 1, factor);
+}
+
+/** Online softmax of one tile: scores become probabilities not yet divided by their sum, with dropout. */
+template <int D, int TILE>
+__device__ __forceinline__ void softmax(const Operands &op, const Place2 &at, int tile_first, float s[TILE / 8][4],
+                                        float maximum[2], float sum[2], float output[D / 8][4])
+{
+    const float scale = op.scale * LOG2_E;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int query = at.warp_first + at.lane / 4 + half * 8;
+        float largest = maximum[half];
+#pragma unroll
+        for (int n = 0; n < TILE / 8; n++)
+#pragma unroll
+            for (int i = half * 2; i < half * 2 + 2; i++) {
+                const int key = tile_first + n * 8 + accumulator_column(at.lane, i);
+                s[n][i] = key <= query && key < op.length ? s[n][i] * scale : -INFINITY;
+                largest = fmaxf(largest, s[n][i]);
+            }
+        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
+        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 2));
+        const float kept = exp2f(maximum[half] - largest); /* key 0 is in every first tile: largest is finite */
+        maximum[half] = largest;
+        sum[half] *= kept;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            output[n][half * 2] *= kept;
+            output[n][half * 2 + 1] *= kept;
+        }
+#pragma unroll
+        for (int n = 0; n < TILE / 8; n++) {
+            float factor[2] = {1.0f, 1.0f};
+            if (op.dropout.on)
+                factors_of<false>(op, at, at.head, query, tile_first + n * 8 + accumulator_column(at.lane, 0), factor);
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const float p = exp2f(s[n][half * 2 + i] - largest);
+                sum[half] += p;
+                s[n][half * 2 + i] = p * factor[i];
+            }
+        }
+    }
+}
+
+/** scores become P f, dp becomes dS (both without `scale`). statistics of the queries: of own rows, or of the tile's. */
+template <class PLAN>
+__device__ __forceinline__ void differentiate(const Operands &op, const Place2 &at, int head, int tile_first,
+                                              float s[PLAN::TILE / 8][4], float dp[][4], const float own_statistics[2][2],
+                                              const float *tile_statistics)
+{
+    const float scale = op.scale * LOG2_E;
+#pragma unroll
+    for (int n = 0; n < PLAN::TILE / 8; n++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int own = at.warp_first + at.lane / 4 + half * 8;
+            const int column = n * 8 + accumulator_column(at.lane, 0);
+            float factor[2] = {1.0f, 1.0f};
+            if (op.dropout.on)
+                factors_of<PLAN::TRANSPOSED>(op, at, head, own, tile_first + column, factor);
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const int other = tile_first + column + i;
+                const float log_sum_exp = PLAN::TRANSPOSED ? tile_statistics[column + i] : own_statistics[half][0];
+                const bool seen = PLAN::TRANSPOSED ? own <= other : other <= own && other < op.length;
+                const float p = seen ? exp2f(s[n][half * 2 + i] * scale - log_sum_exp) : 0.0f;
+                s[n][half * 2 + i] = p * factor[i];
+                if (PLAN::GRADIENT) {
+                    const float delta = PLAN::TRANSPOSED ? tile_statistics[PLAN::TILE + column + i] : own_statistics[half][1];
+                    dp[n][half * 2 + i] = p * (dp[n][half * 2 + i] * factor[i] - delta);
+                }
+            }
+        }
+}
+
+/** This warp's rows of a sum, times a factor a row, to global memory, by way of the warp's rows in `room` (D wide): 16 bytes a lane. */
+template <typename T, int D>
+__device__ __forceinline__ void write_rows(const Operands &op, const Place2 &at, const float sum[D / 8][4], const float factor[2],
+                                           unsigned char *room, T *head, int64_t row_elements)
+{
+    const int warp_row = (int)threadIdx.x / 32 * 16;
+    __syncwarp();
+#pragma unroll
+    for (int n = 0; n < D / 8; n++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = warp_row + at.lane / 4 + half * 8;
+            *(uint32_t *)(room + tile_offset<D>(row, n) + at.lane % 4 * 4) =
+                pack2<T>(sum[n][half * 2] * factor[half], sum[n][half * 2 + 1] * factor[half]);
+        }
+    __syncwarp();
+    for (int i = at.lane; i < 16 * (D / 8); i += 32) {
+        const int row = i / (D / 8), chunk = i % (D / 8);
+        if (at.warp_first + row >= op.length || chunk * 8 >= op.head_size)
+            continue;
+        const Pack<T, 8> pack = load<8>((const T *)(room + tile_offset<D>(warp_row + row, chunk)));
+        T *to = head + (int64_t)(at.warp_first + row) * row_elements + chunk * 8;
+        if (op.wide)
+            store(to, pack);
+        else
+            for (int j = 0; j < 8 && chunk * 8 + j < op.head_size; j++)
+                to[j] = pack.item[j];
+    }
+    __syncwarp();
+}
+
+template <typename T, class PLAN> struct Worker {
+    static constexpr int D = PLAN::D, TILE = PLAN::TILE, STAGES = PLAN::STAGES;
+
+    const Operands &op;
+    Place2 at;
+    unsigned char *own[2], *stages;
+    int begin, tiles; /* first tile of the other side, their number; dkv: of one query head */
+    float output[PLAN::OUTPUT ? D / 8 : 1][4], gradient[PLAN::GRADIENT ? D / 8 : 1][4];
+    float maximum[2], sum[2], statistics[2][2];
+
+    __device__ __forceinline__ Worker(const Operands &op, unsigned char *shared) : op(op)
+    {
+        const int group = (int)(op.heads / op.kv_heads), blocks = (int)ceil_div(op.length, OWNED);
+        const int heads = (int)(PLAN::TRANSPOSED ? op.kv_heads : op.heads);
+        /* the longest first: late queries see all keys, early keys are seen by all queries */
+        const int block = PLAN::TRANSPOSED ? (int)blockIdx.x : blocks - 1 - (int)blockIdx.x;
+        at.sample = (int)blockIdx.y / heads, at.head = (int)blockIdx.y % heads, at.group = group;
+        at.first = block * OWNED;
+        at.warp_first = at.first + (int)threadIdx.x / 32 * 16;
+        at.lane = (int)threadIdx.x % 32;
+        own[0] = shared;
+        own[1] = shared + PLAN::OWN_BYTES;
+        stages = shared + (PLAN::GRADIENT ? 2 : 1) * PLAN::OWN_BYTES;
+        const int behind = at.first + OWNED < op.length ? at.first + OWNED : op.length;
+        begin = PLAN::TRANSPOSED ? at.first / TILE : 0;
+        tiles = (int)ceil_div(PLAN::TRANSPOSED ? op.length : behind, TILE) - begin;
+    }
+
+    __device__ __forceinline__ int query_head(int step) const
+    {
+        return PLAN::TRANSPOSED ? at.head * at.group + step / tiles : at.head;
+    }
+
+    __device__ __forceinline__ int steps() const
+    {
+        return PLAN::TRANSPOSED ? tiles * at.group : tiles;
+    }
+
+    __device__ __forceinline__ const T *qkv_head(int64_t head) const
+    {
+        return (const T *)op.qkv + qkv_at(op, at.sample, 0, head);
+    }
+
+    __device__ __forceinline__ const T *dy_head(int64_t head) const
+    {
+        return (const T *)op.dy + out_at(op, at.sample, 0, head);
+    }
+
+    __device__ __forceinline__ void fetch_own()
+    {
+        const int64_t key_head = op.heads + at.head;
+        fetch<T, D>(own[0], qkv_head(PLAN::TRANSPOSED ? key_head : at.head), op.row, at.first, OWNED, op);
+        if (PLAN::GRADIENT && PLAN::TRANSPOSED)
+            fetch<T, D>(own[1], qkv_head(key_head + op.kv_heads), op.row, at.first, OWNED, op);
+        else if (PLAN::GRADIENT)
+            fetch<T, D>(own[1], dy_head(at.head), op.out_row, at.first, OWNED, op);
+    }
+
+    __device__ __forceinline__ unsigned char *stage(int step) const
+    {
+        return stages + step % STAGES * PLAN::STAGE_BYTES;
+    }
+
+    __device__ __forceinline__ void fetch_tiles(int step)
+    {
+        const int head = query_head(step), first = (begin + step % tiles) * TILE;
+        unsigned char *to = stage(step);
+        if (PLAN::TRANSPOSED) {
+            fetch<T, D>(to, qkv_head(head), op.row, first, TILE, op);
+            fetch<T, D>(to + PLAN::TILE_BYTES, dy_head(head), op.out_row, first, TILE, op);
+            float *numbers = (float *)(to + 2 * PLAN::TILE_BYTES);
+            for (int i = (int)threadIdx.x; i < TILE; i += THREADS) {
+                const bool there = first + i < op.length; /* a query that is not there has probability 0 */
+                const int64_t from = statistics_at(op, at.sample, head) + first + i;
+                numbers[i] = there ? op.log_sum_exp[from] * LOG2_E : INFINITY;
+                numbers[TILE + i] = there ? op.delta[from] : 0.0f;
+            }
+        } else {
+            const int64_t key_head = op.heads + at.head / at.group;
+            fetch<T, D>(to, qkv_head(key_head), op.row, first, TILE, op);
+            fetch<T, D>(to + PLAN::TILE_BYTES, qkv_head(key_head + op.kv_heads), op.row, first, TILE, op);
+        }
+        copy_commit();
+    }
+
+    __device__ __forceinline__ void start()
+    {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = at.warp_first + at.lane / 4 + half * 8;
+            const int64_t from = statistics_at(op, at.sample, at.head) + row;
+            maximum[half] = -INFINITY, sum[half] = 0.0f;
+            if (PLAN::GRADIENT && !PLAN::TRANSPOSED) {
+                statistics[half][0] = row < op.length ? op.log_sum_exp[from] * LOG2_E : INFINITY;
+                statistics[half][1] = row < op.length ? op.delta[from] : 0.0f;
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < D / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (PLAN::OUTPUT)
+                    output[n][i] = 0.0f;
+                if (PLAN::GRADIENT)
+                    gradient[n][i] = 0.0f;
+            }
+    }
+
+    __device__ __forceinline__ void compute(int step)
+    {
+        const unsigned char *first = stage(step), *second = first + PLAN::TILE_BYTES;
+        const int tile_first = (begin + step % tiles) * TILE;
+        /* rows behind the sequence, or a tile that this warp's rows do not see at all */
+        const bool unseen = PLAN::TRANSPOSED ? tile_first + TILE <= at.warp_first : tile_first > at.warp_first + 15;
+        if (unseen || at.warp_first >= op.length)
+            return;
+        float s[TILE / 8][4];
+        multiply<T, D, TILE>(s, own[0], first);
+        if constexpr (PLAN::FORWARD_PASS) {
+            softmax<D, TILE>(op, at, tile_first, s, maximum, sum, output);
+            add_product<T, D, TILE>(output, s, second);
+        } else {
+            float dp[PLAN::GRADIENT ? TILE / 8 : 1][4];
+            if constexpr (PLAN::GRADIENT)
+                multiply<T, D, TILE>(dp, own[1], second);
+            differentiate<PLAN>(op, at, query_head(step), tile_first, s, dp, statistics,
+                                (const float *)(first + 2 * PLAN::TILE_BYTES));
+            if constexpr (PLAN::OUTPUT)
+                add_product<T, D, TILE>(output, s, second);
+            if constexpr (PLAN::GRADIENT)
+                add_product<T, D, TILE>(gradient, dp, first);
+        }
+    }
+
+    __device__ __forceinline__ void go()
+    {
+        const int count = steps();
+        start();
+        fetch_own();
+        fetch_tiles(0);
+        for (int step = 0; step < count; step++) {
+            if (STAGES > 1 && step + 1 < count) {
+                fetch_tiles(step + 1);
+                copy_wait<1>();
+            } else {
+                copy_wait<0>();
+            }
+            __syncthreads();
+            compute(step);
+            __syncthreads(); /* the buffer is free again */
+            if (STAGES == 1 && step + 1 < count)
+                fetch_tiles(step + 1);
+        }
+    }
+
+    __device__ __forceinline__ void finish_forward()
+    {
+        float per_sum[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            sum[half] += __shfl_xor_sync(ALL_LANES, sum[half], 1);
+            sum[half] += __shfl_xor_sync(ALL_LANES, sum[half], 2);
+            per_sum[half] = 1.0f / sum[half];
+            const int row = at.warp_first + at.lane / 4 + half * 8;
+            if (at.lane % 4 == 0 && row < op.length)
+                op.log_sum_exp[statistics_at(op, at.sample, at.head) + row] = maximum[half] * LN_2 + logf(sum[half]);
+        }
+        write_rows<T, D>(op, at, output, per_sum, own[0], (T *)op.out + out_at(op, at.sample, 0, at.head), op.out_row);
+    }
+
+    __device__ __forceinline__ void finish_backward()
+    {
+        const float one[2] = {1.0f, 1.0f}, scale[2] = {op.scale, op.scale};
+        const int64_t head = PLAN::TRANSPOSED ? op.heads + at.head : at.head;
+        T *out = (T *)op.out + qkv_at(op, at.sample, 0, head);
+        if constexpr (PLAN::GRADIENT)
+            write_rows<T, D>(op, at, gradient, scale, own[0], out, op.row);
+        if constexpr (PLAN::OUTPUT)
+            write_rows<T, D>(op, at, output, one, own[0], out + op.kv_heads * op.head_size, op.row);
+    }
+};
+
+template <typename T, class PLAN> __global__ void __launch_bounds__(THREADS, 1) pass_kernel(Operands op)
+{
+    SHARED_MEMORY(shared);
+    Worker<T, PLAN> worker(op, shared);
+    worker.go();
+    if constexpr (PLAN::FORWARD_PASS)
+        worker.finish_forward();
+    else
+        worker.finish_backward();
+}
+
+template <typename T, class PLAN> void run(const struct zinf_attention &options, const Operands &op)
+{
+    const int64_t heads = options.batch * (PLAN::TRANSPOSED ? op.kv_heads : op.heads);
+    LAUNCH((pass_kernel<T, PLAN>), Shape(ceil_div(op.length, OWNED), THREADS, PLAN::SHARED_BYTES, heads), op);
+}
+
+} // namespace attention
+} // namespace zinf_cuda
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * What the files of the CUDA backend share: the open device's lanes, working memory, and the check of every call. C and C++.
+ *
+ * The runtime's own types stay out of this header (a stream is a pointer), so that kernels compile against the emulation of
+ * tests/cuda_emulation.h as well.
+ */
+#ifndef ZINF_CUDA_CUDA_H
+#define ZINF_CUDA_CUDA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "device/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Ends the run when `code` is an error of the CUDA runtime: what was called, where, the error's name and what it may mean. */
+void zinf_cuda_check(int code, const char *what, const char *file, int line);
+#define CUDA_CHECK(call) zinf_cuda_check((int)(call), #call, __FILE__, __LINE__)
+
+/** cudaStream_t of the calling thread's lane. */
+void *zinf_cuda_stream(void);
+/** Working memory of the calling thread's lane, aligned to 256 bytes, until the operation ends; too little ends the run. */
+void *zinf_cuda_scratch(size_t bytes);
+/** Device memory (8 bytes) of the lane for one number that goes to the host, and how it gets there: waits for the lane. */
+void *zinf_cuda_result(void);
+uint64_t zinf_cuda_result_read(void);
+/** With ZINF_CUDA_SYNC=1 in the environment every launch is waited for, so that a fault is blamed on the kernel that made it. */
+bool zinf_cuda_synchronous(void);
+
+/** cuBLASLt's product on the calling thread's lane. @return false: no algorithm for these operands (or no library): use zinf_cuda_product() */
+bool zinf_cuda_matmul_library(const struct zinf_matmul *op);
+/** Our own product, for whatever the library does not take. */
+void zinf_cuda_product(const struct zinf_matmul *op);
+/** c (m, n) += bias (n): what an epilogue could not do. */
+void zinf_cuda_add_bias(const struct zinf_matmul *op);
+
+/* The kernels' entries; what they do: device/ops.h. */
+void zinf_cuda_matmul(const struct zinf_matmul *op);
+void zinf_cuda_bias_backward(void *bias_gradient, const void *dy, enum zinf_dtype dtype, int64_t rows,
+                             int64_t columns);
+void zinf_cuda_norm_forward(const struct zinf_norm *op, void *y);
+void zinf_cuda_norm_backward(const struct zinf_norm *op, const void *dy, const void *residual, void *dx,
+                             void *dweight, void *dbias);
+void zinf_cuda_attention_forward(const struct zinf_attention *op, void *y);
+void zinf_cuda_attention_backward(const struct zinf_attention *op, const void *dy, void *dqkv);
+void zinf_cuda_rope(const struct zinf_rope *op, void *x);
+void zinf_cuda_activation_forward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
+                                  const void *x, void *y);
+void zinf_cuda_activation_backward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
+                                   const void *x, const void *dy, void *dx);
+void zinf_cuda_gated_forward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
+                             int64_t features, const void *gate_up, void *y);
+void zinf_cuda_gated_backward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
+                              int64_t features, const void *gate_up, const void *dy, void *dgate_up);
+void zinf_cuda_dropout_add(const struct zinf_dropout *dropout, enum zinf_dtype dtype, int64_t batch,
+                           int64_t per_sample, const void *x, const void *residual, void *y);
+void zinf_cuda_embedding_forward(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
+                                 int64_t columns, int64_t first_row, int64_t row_count,
+                                 const void *tile, void *x);
+void zinf_cuda_embedding_backward(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
+                                  int64_t columns, int64_t first_row, int64_t row_count,
+                                  const void *dx, void *dtile);
+void zinf_cuda_position_forward(enum zinf_dtype dtype, int64_t batch, int64_t sequence, int64_t columns,
+                                int64_t first_row, int64_t row_count, const void *tile, void *x);
+void zinf_cuda_position_backward(enum zinf_dtype dtype, int64_t batch, int64_t sequence, int64_t columns,
+                                 int64_t first_row, int64_t row_count, const void *dx, void *dtile);
+void zinf_cuda_loss_tile_forward(const struct zinf_loss_tile *op, const void *logits);
+void zinf_cuda_loss_tile_backward(const struct zinf_loss_tile *op, float scale, void *logits);
+void zinf_cuda_cast(void *to, enum zinf_dtype to_dtype, const void *from, enum zinf_dtype from_dtype,
+                    int64_t count);
+void zinf_cuda_accumulate(void *to, enum zinf_dtype to_dtype, const void *from,
+                          enum zinf_dtype from_dtype, int64_t count, bool first);
+void zinf_cuda_reduce(void *to, enum zinf_dtype to_dtype, const void *parts, enum zinf_dtype dtype,
+                      int ranks, int64_t count, float scale, bool first);
+void zinf_cuda_scale(void *x, enum zinf_dtype dtype, int64_t count, float scale);
+double zinf_cuda_square_sum(const void *x, enum zinf_dtype dtype, int64_t count);
+int64_t zinf_cuda_first_nonfinite(const void *x, enum zinf_dtype dtype, int64_t count);
+void zinf_cuda_update(const struct zinf_update *options, int64_t count, float *weights,
+                      float *const state[2], const void *gradient, enum zinf_dtype gradient_dtype,
+                      void *low, enum zinf_dtype low_dtype);
+
+extern const struct zinf_ops zinf_cuda_ops;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

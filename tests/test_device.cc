@@ -1,0 +1,168 @@
+/*
+ * The table of devices: the same life for every backend that is compiled in, and the choice among
+ * them. A backend without a device here is skipped, with the reason.
+ */
+#include "device/device.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace
+{
+
+class Devices : public testing::TestWithParam<const zinf_device_backend *>
+{
+  protected:
+    const zinf_device_backend *backend = GetParam();
+    zinf_device device = {};
+
+    void SetUp() override
+    {
+        char why[512];
+        zinf_error error = {};
+        zinf_device_options options = {};
+        options.event_count = 4, options.scratch_bytes = 1 << 20;
+        if (backend->list(nullptr, 0, why, sizeof why) == 0)
+            GTEST_SKIP() << "no device: " << why;
+        ASSERT_EQ(0, backend->open(&device, &options, &error)) << error.text;
+        backend->use(&device, ZINF_LANE_COMPUTE);
+    }
+    void TearDown() override
+    {
+        backend->close(&device);
+    }
+};
+
+std::vector<const zinf_device_backend *> backends()
+{
+    std::vector<const zinf_device_backend *> all;
+    for (int i = 0; zinf_device_backends()[i]; i++)
+        all.push_back(zinf_device_backends()[i]);
+    return all;
+}
+
+std::string name_of(const testing::TestParamInfo<const zinf_device_backend *> &info)
+{
+    return info.param->name;
+}
+
+} // namespace
+
+TEST_P(Devices, SayWhatTheyAre)
+{
+    EXPECT_STRNE("", device.properties.name);
+    EXPECT_EQ(backend, device.backend);
+    EXPECT_NE(nullptr, backend->operations()->name);
+}
+
+TEST_P(Devices, MemoryIsAlignedAndZero)
+{
+    for (size_t bytes : {(size_t)1, (size_t)4096, (size_t)100001}) {
+        std::vector<char> back(bytes, 'x');
+        char *memory = (char *)backend->allocate(&device, bytes);
+        ASSERT_NE(nullptr, memory);
+        EXPECT_EQ(0u, (uintptr_t)memory % 4096);
+        ASSERT_EQ(0, backend->pin(&device, back.data(), bytes));
+        backend->copy(&device, ZINF_LANE_COPY_OUT, back.data(), memory, bytes);
+        backend->record(&device, 0, ZINF_LANE_COPY_OUT);
+        backend->wait(&device, ZINF_LANE_HOST, 0);
+        EXPECT_EQ(std::vector<char>(bytes, 0), back);
+        backend->close(&device); /* unpins before `back` goes */
+        SetUp();
+    }
+}
+
+TEST_P(Devices, LanesWaitForEachOthersEvents)
+{
+    const size_t count = 1 << 20;
+    std::vector<float> host(count), back(count);
+    for (size_t i = 0; i < count; i++)
+        host[i] = (float)i;
+    float *memory = (float *)backend->allocate(&device, count * sizeof(float));
+    ASSERT_EQ(0, backend->pin(&device, host.data(), count * sizeof(float)));
+    ASSERT_EQ(0, backend->pin(&device, back.data(), count * sizeof(float)));
+    backend->copy(&device, ZINF_LANE_COPY_IN, memory, host.data(), count * sizeof(float));
+    backend->record(&device, 0, ZINF_LANE_COPY_IN);
+    backend->wait(&device, ZINF_LANE_COMPUTE, 0);
+    backend->operations()->scale(memory, ZINF_FP32, (int64_t)count, 2.0f);
+    backend->record(&device, 1, ZINF_LANE_COMPUTE);
+    backend->wait(&device, ZINF_LANE_COPY_OUT, 1);
+    backend->copy(&device, ZINF_LANE_COPY_OUT, back.data(), memory, count * sizeof(float));
+    backend->record(&device, 2, ZINF_LANE_COPY_OUT);
+    backend->wait(&device, ZINF_LANE_HOST, 2);
+    for (size_t i = 0; i < count; i++)
+        ASSERT_EQ(2.0f * host[i], back[i]);
+    EXPECT_TRUE(device.properties.host_addressable || backend->elapsed(&device, 0, 2) >= 0);
+    backend->close(&device);
+}
+
+TEST_P(Devices, OperationsOfAnotherThreadGoToItsLane)
+{
+    float *memory = (float *)backend->allocate(&device, 4096);
+    double sum = -1;
+    std::thread([&] {
+        backend->use(&device, ZINF_LANE_COMMUNICATION);
+        sum = backend->operations()->square_sum(memory, ZINF_FP32, 1024);
+    }).join();
+    EXPECT_EQ(0.0, sum);
+}
+
+TEST_P(Devices, ADeviceThatIsNotThereIsRefused)
+{
+    zinf_device other = {};
+    zinf_device_options options = {};
+    zinf_error error = {};
+    backend->close(&device);
+    options.index = 1000;
+    EXPECT_NE(0, backend->open(&other, &options, &error));
+    EXPECT_NE(nullptr, strstr(error.text, "1000")) << error.text;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Devices, testing::ValuesIn(backends()), name_of);
+
+TEST(DeviceChoice, AutoTakesTheFirstBackendThatHasADevice)
+{
+    const zinf_device_backend *chosen = nullptr;
+    zinf_error error = {};
+    char why[512];
+    ASSERT_EQ(0, zinf_device_choose("auto", &chosen, &error));
+    for (const zinf_device_backend *backend : backends()) {
+        if (backend == chosen)
+            break;
+        EXPECT_EQ(0, backend->list(nullptr, 0, why, sizeof why)) << backend->name;
+    }
+}
+
+TEST(DeviceChoice, CpuIsAlwaysThere)
+{
+    const zinf_device_backend *chosen = nullptr;
+    ASSERT_EQ(0, zinf_device_choose("cpu", &chosen, nullptr));
+    EXPECT_EQ(&zinf_cpu_device, chosen);
+}
+
+TEST(DeviceChoice, WhatIsAskedForByNameIsThereOrRefusedWithTheReason)
+{
+    const zinf_device_backend *chosen = nullptr;
+    zinf_error error = {};
+    int status = zinf_device_choose("cuda", &chosen, &error);
+    if (status == 0) {
+        EXPECT_STREQ("cuda", chosen->name);
+        return;
+    }
+    EXPECT_EQ(ZINF_E_USAGE, status);
+    EXPECT_EQ(nullptr, chosen);
+    EXPECT_EQ(0,
+              strncmp("zinf.device: \"cuda\", but there is no such device here: ", error.text, 55))
+        << error.text;
+}
+
+TEST(DeviceChoice, ScratchGrowsWithTheShape)
+{
+    zinf_device_shape small = {128, 64, 2, 100}, large = {1 << 20, 8192, 64, 50000};
+    EXPECT_GE(zinf_device_scratch_bytes(&small), (size_t)32 << 20);
+    EXPECT_GE(zinf_device_scratch_bytes(&large), (size_t)4 * (1 << 20) * 64);
+}
