@@ -1,6 +1,8 @@
 /*
- * What the tests of operations share: every test body runs for every table of the CPU backend in
- * every element type, against a plain reference in double on the same rounded inputs.
+ * What the tests of operations share: every test body runs for every table of operations (the CPU's
+ * instruction sets, the CUDA kernels emulated on the CPU, every device that is compiled in) in every
+ * element type, against a plain reference in double on the same rounded inputs. A device that is not
+ * there is skipped, with the reason.
  *
  * Tolerances come from the types: an output is rounded once to its type (unit roundoff u: half a
  * unit in the last place) and is computed in fp32 from terms whose absolute values add up to
@@ -18,7 +20,9 @@
 
 #include <gtest/gtest.h>
 
-#include "device/ops.h"
+#include "device/device.h"
+#include "tests/cuda_emulated.h"
+#include "tests/device_memory.h"
 
 namespace ops_test
 {
@@ -95,7 +99,7 @@ class Array
     static const size_t guard = 64;
     zinf_dtype dtype_;
     size_t count_;
-    std::vector<unsigned char> bytes_;
+    Vector<unsigned char> bytes_;
 };
 
 inline Array normal(zinf_dtype dtype, size_t count, unsigned seed, double std_deviation = 1.0)
@@ -120,6 +124,8 @@ inline std::vector<double> values(const Array &array)
 struct Backend {
     const zinf_ops *ops;
     zinf_dtype dtype;
+    const zinf_device_backend *device; /* NULL: an instruction set of the CPU, or the emulation */
+    bool half_products; /* 16-bit attention rounds probabilities to its type, as tensor cores need */
 };
 
 inline std::string backend_name(const testing::TestParamInfo<Backend> &info)
@@ -147,9 +153,14 @@ inline double dropout_factor(const zinf_dropout &d, uint64_t sample, uint64_t el
 inline std::vector<Backend> all_backends()
 {
     std::vector<Backend> backends;
-    for (const zinf_ops *const *ops = zinf_cpu_ops_all(); *ops; ops++)
-        for (zinf_dtype dtype : {ZINF_FP32, ZINF_FP16, ZINF_BF16})
-            backends.push_back({*ops, dtype});
+    for (zinf_dtype dtype : {ZINF_FP32, ZINF_FP16, ZINF_BF16}) {
+        for (const zinf_ops *const *ops = zinf_cpu_ops_all(); *ops; ops++)
+            backends.push_back({*ops, dtype, nullptr, false});
+        backends.push_back({cuda_emulated_ops(), dtype, nullptr, dtype != ZINF_FP32});
+        for (const zinf_device_backend *const *d = zinf_device_backends(); *d; d++)
+            if (*d != &zinf_cpu_device)
+                backends.push_back({(*d)->operations(), dtype, *d, dtype != ZINF_FP32});
+    }
     return backends;
 }
 
@@ -158,6 +169,12 @@ class Ops : public testing::TestWithParam<Backend>
   protected:
     const zinf_ops *ops = GetParam().ops;
     zinf_dtype dtype = GetParam().dtype;
+
+    void SetUp() override
+    {
+        if (GetParam().device && !DeviceMemory::instance().why_not(GetParam().device).empty())
+            GTEST_SKIP() << DeviceMemory::instance().why_not(GetParam().device);
+    }
 
     /** |got - value| <= u |value| + c u32 size */
     void expect_near(const Array &got, size_t i, double value, double size, double c = 8.0) const

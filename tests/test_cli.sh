@@ -180,6 +180,11 @@ rm -r bin "job zinf" "job zinf-gpu-nvme"
 
 # env: what is built in and what the machine allows; the same as JSON and nothing else on standard output
 try 0 env; prints "zinf 0"; prints "machine"; prints "locked_memory"; prints "hdf5"; prints "threads: "
+prints "cpu 0"
+if grep -q "^  CUDA  *[0-9]" out; then
+    grep -q "device cuda 0\|device cuda, state no device: " out || fail "env says nothing of the GPU: $(cat out)"
+    prints "cuBLASLt"; prints "NCCL"
+fi
 try 0 env "$work"; prints "swap_file works"
 try 0 env "$work" --json; prints '"engines": {'; prints '"swap_file": "works"'; prints '"cpus_allowed": "'
 [ "$(head -c 1 out)" = "{" ] || fail "env --json: more than an object on standard output"

@@ -124,13 +124,13 @@ Reference reference(const Setting &t)
 
 struct Results {
     Array y, dqkv;
-    std::vector<float> log_sum_exp;
+    Vector<float> log_sum_exp;
 };
 
 Results compute(const zinf_ops *ops, Setting &t)
 {
     Results r = {Array(t.op.dtype, t.dy.size()), Array(t.op.dtype, t.qkv.size()),
-                 std::vector<float>(t.s.batch * t.s.heads * t.s.sequence)};
+                 Vector<float>(t.s.batch * t.s.heads * t.s.sequence)};
     t.op.qkv = t.qkv.data();
     t.op.log_sum_exp = r.log_sum_exp.data();
     ops->attention_forward(&t.op, r.y.data());
@@ -139,7 +139,11 @@ Results compute(const zinf_ops *ops, Setting &t)
     return r;
 }
 
-void check(const zinf_ops *ops, const Shape &s, zinf_dtype dtype)
+/**
+ * half_products: probabilities and their gradients are rounded to the type before they are
+ * multiplied (that is what tensor cores take), which adds half a unit of each term.
+ */
+void check(const zinf_ops *ops, const Shape &s, zinf_dtype dtype, bool half_products)
 {
     SCOPED_TRACE(testing::Message()
                  << "B" << s.batch << " S" << s.sequence << " H" << s.heads << "/" << s.kv_heads
@@ -154,7 +158,7 @@ void check(const zinf_ops *ops, const Shape &s, zinf_dtype dtype)
                     64 * u32 * (1 + std::fabs(want.log_sum_exp[i])));
     /* scores are sums of head_size products near 1: their absolute error, some u32 times
      * sqrt(head_size), is p's relative error */
-    double c = 16.0 * std::sqrt((double)s.head_size);
+    double c = 16.0 * std::sqrt((double)s.head_size) + (half_products ? 1.05 * u / u32 : 0.0);
     for (size_t i = 0; i < want.y.size(); i++)
         ASSERT_LE(std::fabs(got.y[i] - want.y[i]),
                   u * std::fabs(want.y[i]) + c * u32 * want.y_size[i] + smallest(dtype))
@@ -168,28 +172,35 @@ void check(const zinf_ops *ops, const Shape &s, zinf_dtype dtype)
 
 } // namespace
 
+/** The emulation of tensor cores is slow, and slower yet under a sanitizer. */
+static bool quick(const zinf_ops *ops)
+{
+    return ops == cuda_emulated_ops() && getenv("ZINF_QUICK");
+}
+
 TEST_P(Ops, AttentionOfManyHeadSizes)
 {
-    for (int64_t head_size : {8, 9, 16, 33, 64, 65, 80, 128})
-        check(ops, {1, 17, 2, 2, head_size, 0.0f}, dtype);
+    for (int64_t head_size : {8, 9, 16, 33, 64, 65, 80, 96, 128, 160, 250, 256})
+        check(ops, {1, 17, 2, 2, head_size, 0.0f}, dtype, GetParam().half_products);
 }
 
 TEST_P(Ops, AttentionOverSeveralTilesAndOddLengths)
 {
     for (int64_t sequence : {1, 2, 63, 64, 65, 131})
-        check(ops, {2, sequence, 2, 2, 24, 0.0f}, dtype);
+        if (sequence % 2 || !quick(ops))
+            check(ops, {2, sequence, 2, 2, 24, 0.0f}, dtype, GetParam().half_products);
 }
 
 TEST_P(Ops, AttentionWithGroupedQueries)
 {
-    check(ops, {2, 70, 6, 2, 16, 0.0f}, dtype);
-    check(ops, {1, 70, 4, 1, 20, 0.0f}, dtype);
+    check(ops, {2, 70, 6, 2, 16, 0.0f}, dtype, GetParam().half_products);
+    check(ops, {1, 70, 4, 1, 20, 0.0f}, dtype, GetParam().half_products);
 }
 
 TEST_P(Ops, AttentionDropsTheSameProbabilitiesForwardAndBackward)
 {
-    check(ops, {2, 64, 2, 1, 16, 0.1f}, dtype);
-    check(ops, {1, 67, 3, 3, 16, 0.5f}, dtype);
+    check(ops, {2, 64, 2, 1, 16, 0.1f}, dtype, GetParam().half_products);
+    check(ops, {1, 67, 3, 3, 16, 0.5f}, dtype, GetParam().half_products);
 }
 
 TEST_P(Ops, AttentionKeepsItsDropoutRate)
@@ -224,10 +235,14 @@ TEST_P(Ops, AttentionOfLargeScoresStaysFinite)
 
 TEST_P(Ops, AttentionHasTheSameBitsForAnyNumberOfThreads)
 {
+    if (quick(ops))
+        GTEST_SKIP() << "the emulation, and ZINF_QUICK is set";
     Setting t = setting({2, 150, 4, 2, 16, 0.1f}, dtype);
     zinf_cpu_set_threads(1);
     Results one = compute(ops, t);
     for (int threads : {2, 5}) {
+        if (threads == 5 && ops == cuda_emulated_ops())
+            continue; /* has run twice: forwards and backwards */
         zinf_cpu_set_threads(threads);
         Results more = compute(ops, t);
         EXPECT_TRUE(more.y == one.y && more.dqkv == one.dqkv);

@@ -87,7 +87,7 @@ class Norms : public Ops
               b = normal(dtype, columns, 3);
         Array dy = normal(dtype, rows * columns, 4), residual = normal(dtype, rows * columns, 5);
         Array y(dtype, rows * columns), dx = residual, dw(dtype, columns), db(dtype, columns);
-        std::vector<float> mean(rows), rstd(rows);
+        Vector<float> mean(rows), rstd(rows);
         zinf_norm op = {dtype,
                         rows,
                         columns,
@@ -133,7 +133,7 @@ TEST_P(Norms, HaveTheSameBitsForAnyNumberOfThreads)
     const int64_t rows = 203, columns = 97;
     Array x = normal(dtype, rows * columns, 1), w = normal(dtype, columns, 2),
           dy = normal(dtype, rows * columns, 3);
-    std::vector<float> mean(rows), rstd(rows);
+    Vector<float> mean(rows), rstd(rows);
     zinf_norm op = {dtype,    rows,     columns,     1e-5,       x.data(),
                     w.data(), w.data(), mean.data(), rstd.data()};
     Array first_dx(dtype, 0), first_dw(dtype, 0), first_bias(dtype, 0);
@@ -155,7 +155,7 @@ TEST_P(Norms, OfConstantRowsStayFinite)
 {
     Array x(dtype, std::vector<double>(3 * 20, 5.0)), w(dtype, std::vector<double>(20, 1.0)),
         y(dtype, 60);
-    std::vector<float> mean(3), rstd(3);
+    Vector<float> mean(3), rstd(3);
     zinf_norm op = {dtype, 3, 20, 1e-5, x.data(), w.data(), w.data(), mean.data(), rstd.data()};
     ops->norm_forward(&op, y.data());
     for (size_t i = 0; i < y.size(); i++)
@@ -233,7 +233,7 @@ TEST_P(Ops, RopeTurnsPairsAndBackwardTurnsThemBack)
     const int64_t batch = 2, sequence = 5, heads = 3;
     for (int64_t head_size : {2, 8, 16, 34, 64}) {
         int64_t half = head_size / 2, row = heads * head_size + 7;
-        std::vector<float> cosine(sequence * half), sine(sequence * half);
+        Vector<float> cosine(sequence * half), sine(sequence * half);
         for (size_t i = 0; i < cosine.size(); i++)
             cosine[i] = std::cos(0.37f * i), sine[i] = std::sin(0.37f * i);
         Array before = normal(dtype, batch * sequence * row, 1), x = before;
@@ -308,7 +308,7 @@ TEST_P(Ops, EmbeddingTilesWriteTheirOwnRowsOnly)
     const int64_t rows = 50, tokens = 37;
     for (int64_t columns : {1, 17, 64}) {
         Array table = normal(dtype, rows * columns, 1), x(dtype, tokens * columns);
-        std::vector<int32_t> ids(tokens);
+        Vector<int32_t> ids(tokens);
         for (int64_t t = 0; t < tokens; t++)
             ids[t] = (int32_t)(t * 7 % rows);
         Array before = x;
@@ -330,7 +330,7 @@ TEST_P(Ops, EmbeddingGradientSumsTokensInOrder)
     const int64_t tokens = 300, first = 10, rows = 40;
     for (int64_t columns : {1, 17, 64}) {
         Array dx = normal(dtype, tokens * columns, 1), got(dtype, rows * columns);
-        std::vector<int32_t> ids(tokens);
+        Vector<int32_t> ids(tokens);
         for (int64_t t = 0; t < tokens; t++)
             ids[t] = (int32_t)(t * t % 61); /* some rows often, some never, some outside the tile */
         ops->embedding_backward(dtype, ids.data(), tokens, columns, first, rows, dx.data(),

@@ -10,7 +10,7 @@ namespace
 
 /* One loss over tiles of the given widths. */
 struct Tiles {
-    std::vector<float> maximum, sum, target_logit;
+    Vector<float> maximum, sum, target_logit;
     std::vector<Array> logits; /* of each tile; after backward: gradients */
 };
 
@@ -22,14 +22,11 @@ Array tile_of(const Array &logits, int64_t rows, int64_t vocabulary, int64_t fir
     return tile;
 }
 
-Tiles run(const zinf_ops *ops, const Array &logits, const std::vector<int32_t> &targets,
+Tiles run(const zinf_ops *ops, const Array &logits, const Vector<int32_t> &targets,
           const std::vector<int64_t> &widths, float scale)
 {
     int64_t rows = (int64_t)targets.size(), vocabulary = (int64_t)logits.size() / rows, first = 0;
-    Tiles t = {std::vector<float>(rows, -INFINITY),
-               std::vector<float>(rows),
-               std::vector<float>(rows),
-               {}};
+    Tiles t = {Vector<float>(rows, -INFINITY), Vector<float>(rows), Vector<float>(rows), {}};
     zinf_loss_tile op = {
         logits.dtype(),       rows, 0, 0, targets.data(), t.maximum.data(), t.sum.data(),
         t.target_logit.data()};
@@ -61,7 +58,7 @@ TEST_P(Ops, LossOverTilesIsTheCrossEntropy)
     const int64_t rows = 9, vocabulary = 137;
     const float scale = 0.125f;
     Array logits = normal(dtype, rows * vocabulary, 1, 4.0);
-    std::vector<int32_t> targets(rows);
+    Vector<int32_t> targets(rows);
     for (int64_t r = 0; r < rows; r++)
         targets[r] = r == 4 ? -100 : (int32_t)(r * 17 % vocabulary);
     for (const std::vector<int64_t> &widths :
@@ -92,7 +89,7 @@ TEST_P(Ops, LossOfTargetsThatDoNotCountIsNothing)
     const int64_t rows = 5, vocabulary = 33;
     Array logits = normal(dtype, rows * vocabulary, 1);
     logits.set(3, NAN); /* what is not counted may be anything */
-    Tiles t = run(ops, logits, std::vector<int32_t>(rows, -100), {20, 13}, 1.0f);
+    Tiles t = run(ops, logits, Vector<int32_t>(rows, -100), {20, 13}, 1.0f);
     for (const Array &tile : t.logits)
         for (size_t i = 0; i < tile.size(); i++)
             ASSERT_EQ(tile[i], 0.0);
@@ -106,7 +103,7 @@ TEST_P(Ops, LossWithMinusInfiniteLogitsStaysFinite)
     Array logits = normal(dtype, rows * vocabulary, 1);
     for (int64_t v = 0; v < 30; v++)
         logits.set(v, -INFINITY), logits.set(vocabulary + v, -INFINITY); /* the whole first tile */
-    std::vector<int32_t> targets = {35, 30};
+    Vector<int32_t> targets = {35, 30};
     Tiles t = run(ops, logits, targets, {20, 20}, 1.0f);
     for (int64_t r = 0; r < rows; r++) {
         double sum = 0;
@@ -144,7 +141,7 @@ TEST_P(Ops, LossOfNanIsNan)
 TEST_P(Ops, LossHasTheSameBitsForAnyNumberOfThreads)
 {
     Array logits = normal(dtype, 31 * 500, 1);
-    std::vector<int32_t> targets(31, 7);
+    Vector<int32_t> targets(31, 7);
     zinf_cpu_set_threads(1);
     Tiles one = run(ops, logits, targets, {250, 250}, 0.5f);
     zinf_cpu_set_threads(2);

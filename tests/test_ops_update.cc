@@ -2,6 +2,7 @@
  * Updates by every optimizer against the formulas of docs/optimizers.md in double, several steps
  * long.
  */
+#include "cuda/update.h"
 #include "ops_test.h"
 
 using namespace ops_test;
@@ -48,7 +49,7 @@ void step(const zinf_update &o, Element &e, double g)
  * roundings of fp32 each step. */
 void check(const zinf_ops *ops, zinf_dtype dtype, zinf_update o, int64_t count)
 {
-    std::vector<float> w(count), m(count), v(count);
+    Vector<float> w(count), m(count), v(count);
     std::vector<Element> e(count);
     Array weights = normal(ZINF_FP32, count, 1), low(ZINF_BF16, count), low16(ZINF_FP16, count);
     for (int64_t i = 0; i < count; i++)
@@ -137,7 +138,7 @@ TEST_P(Ops, SgdWithoutMomentumNeedsNoState)
 {
     zinf_update o = options(ZINF_SGD);
     o.step = 1, o.gradient_scale = 1.0f;
-    std::vector<float> w(20, 1.0f);
+    Vector<float> w(20, 1.0f);
     float *state[2] = {nullptr, nullptr};
     Array g(dtype, std::vector<double>(20, 2.0));
     ops->update(&o, 20, w.data(), state, g.data(), dtype, nullptr, ZINF_BF16);
@@ -149,7 +150,7 @@ TEST_P(Ops, LionDoesNotMoveWhereThereIsNoSign)
 {
     zinf_update o = options(ZINF_LION);
     o.step = 1;
-    std::vector<float> w(20, 1.0f), m(20);
+    Vector<float> w(20, 1.0f), m(20);
     float *state[2] = {m.data(), nullptr};
     Array g(dtype, std::vector<double>(20, 0.0));
     ops->update(&o, 20, w.data(), state, g.data(), dtype, nullptr, ZINF_BF16);
@@ -162,7 +163,7 @@ TEST_P(Ops, PaddingOfZerosStaysZero)
     for (zinf_optimizer optimizer : {ZINF_ADAM, ZINF_ADAGRAD, ZINF_LION, ZINF_SGD}) {
         zinf_update o = options(optimizer);
         o.weight_decay = 0.1, o.momentum = 0.9, o.step = 5;
-        std::vector<float> w(50), m(50), v(50);
+        Vector<float> w(50), m(50), v(50);
         float *state[2] = {m.data(), v.data()};
         Array g(dtype, std::vector<double>(50, 0.0)), low(ZINF_FP16, 50);
         ops->update(&o, 50, w.data(), state, g.data(), dtype, low.data(), ZINF_FP16);
@@ -178,7 +179,7 @@ TEST_P(Ops, UpdateDoesNotDependOnWhereARunIsCut)
     zinf_update o = options(ZINF_ADAM);
     o.step = 3, o.weight_decay = 0.1;
     Array g = normal(dtype, count, 1), weights = normal(ZINF_FP32, count, 2);
-    std::vector<float> w[2], m[2], v[2];
+    Vector<float> w[2], m[2], v[2];
     for (int run = 0; run < 2; run++) {
         w[run].resize(count), m[run].resize(count), v[run].resize(count);
         memcpy(w[run].data(), weights.data(), count * 4);
@@ -191,6 +192,29 @@ TEST_P(Ops, UpdateDoesNotDependOnWhereARunIsCut)
         }
     }
     EXPECT_TRUE(w[0] == w[1] && m[0] == m[1] && v[0] == v[1]);
+}
+
+TEST_P(Ops, AdamWHasTheBitsOfItsFormulaWithFusedMultiplyAdds)
+{
+    /* what lets ranks on devices and ranks on CPUs continue each other's runs bit for bit */
+    if (std::string(ops->name) == "cpu plain")
+        GTEST_SKIP() << "no fused multiply-add in this instruction set";
+    const int64_t count = ops == cuda_emulated_ops() ? 20003 : 1000003;
+    zinf_update o = options(ZINF_ADAM);
+    o.weight_decay = 0.01, o.beta2 = 0.999, o.gradient_scale = 0.37f;
+    Array g = normal(dtype, count, 1, 0.3), weights = normal(ZINF_FP32, count, 2),
+          low(ZINF_BF16, count);
+    Vector<float> w(count), m(count), v(count);
+    memcpy(w.data(), weights.data(), count * 4);
+    Vector<float> w2 = w, m2 = m, v2 = v;
+    float *state[2] = {m.data(), v.data()};
+    for (o.step = 1; o.step <= 2; o.step++) {
+        zinf_cuda::Coefficients c = zinf_cuda::coefficients_of(o);
+        ops->update(&o, count, w.data(), state, g.data(), dtype, low.data(), ZINF_BF16);
+        for (int64_t i = 0; i < count; i++)
+            w2[i] = zinf_cuda::update_element<ZINF_ADAM>(c, w2[i], (float)g[i], m2[i], v2[i]);
+    }
+    EXPECT_TRUE(w == w2 && m == m2 && v == v2);
 }
 
 INSTANTIATE_OPS_TESTS();

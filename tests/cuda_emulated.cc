@@ -1,0 +1,351 @@
+/*
+ * The CUDA backend's kernels on the CPU: scheduler of cuda_emulation.h, and a table of operations
+ * made of the same .cu files that nvcc compiles. Everything gets another name, because a program
+ * may hold the real ones as well.
+ */
+#define ZINF_CUDA_EMULATION
+#define zinf_cuda                     zinf_emulated
+#define zinf_cuda_scratch             zinf_emulated_scratch
+#define zinf_cuda_result              zinf_emulated_result
+#define zinf_cuda_result_read         zinf_emulated_result_read
+#define zinf_cuda_product             zinf_emulated_product
+#define zinf_cuda_add_bias            zinf_emulated_add_bias
+#define zinf_cuda_bias_backward       zinf_emulated_bias_backward
+#define zinf_cuda_norm_forward        zinf_emulated_norm_forward
+#define zinf_cuda_norm_backward       zinf_emulated_norm_backward
+#define zinf_cuda_attention_forward   zinf_emulated_attention_forward
+#define zinf_cuda_attention_backward  zinf_emulated_attention_backward
+#define zinf_cuda_rope                zinf_emulated_rope
+#define zinf_cuda_activation_forward  zinf_emulated_activation_forward
+#define zinf_cuda_activation_backward zinf_emulated_activation_backward
+#define zinf_cuda_gated_forward       zinf_emulated_gated_forward
+#define zinf_cuda_gated_backward      zinf_emulated_gated_backward
+#define zinf_cuda_dropout_add         zinf_emulated_dropout_add
+#define zinf_cuda_embedding_forward   zinf_emulated_embedding_forward
+#define zinf_cuda_embedding_backward  zinf_emulated_embedding_backward
+#define zinf_cuda_position_forward    zinf_emulated_position_forward
+#define zinf_cuda_position_backward   zinf_emulated_position_backward
+#define zinf_cuda_loss_tile_forward   zinf_emulated_loss_tile_forward
+#define zinf_cuda_loss_tile_backward  zinf_emulated_loss_tile_backward
+#define zinf_cuda_cast                zinf_emulated_cast
+#define zinf_cuda_accumulate          zinf_emulated_accumulate
+#define zinf_cuda_reduce              zinf_emulated_reduce
+#define zinf_cuda_scale               zinf_emulated_scale
+#define zinf_cuda_square_sum          zinf_emulated_square_sum
+#define zinf_cuda_first_nonfinite     zinf_emulated_first_nonfinite
+#define zinf_cuda_update              zinf_emulated_update
+
+#include "tests/cuda_emulated.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+#include <memory>
+#include <vector>
+
+#include "cuda/kernel.h"
+
+Index threadIdx, blockIdx, blockDim, gridDim;
+
+namespace cuda_emulation
+{
+
+namespace
+{
+
+const size_t STACK = 256 << 10;
+const int LARGEST = 1024;
+
+struct Copy {
+    void *to;
+    const void *from;
+    bool valid;
+    int group;
+};
+
+struct Thread {
+    ucontext_t context; /* how it starts */
+    jmp_buf place;      /* where it goes on: setjmp and longjmp make no system call */
+    bool started, done;
+    std::vector<Copy> copies;
+    int group; /* number of cp.async groups that were committed */
+};
+
+/* A barrier opens when all living members have come. */
+struct Barrier {
+    int arrived, living;
+    long opened;
+
+    void wait();
+    void leave();
+    void open()
+    {
+        arrived = 0;
+        opened++;
+    }
+};
+
+struct Block {
+    std::unique_ptr<char[]> stacks{new char[STACK * LARGEST]};
+    std::vector<Thread> threads{LARGEST};
+    Barrier all;
+    Barrier warps[LARGEST / 32];
+    uint32_t words[LARGEST / 32][32 * 16];
+    std::vector<unsigned char> shared;
+    jmp_buf scheduler;
+    const std::function<void()> *body;
+    int count, current;
+    long progress; /* barriers opened and threads ended */
+    bool backwards;
+};
+
+Block &block()
+{
+    static Block instance;
+    return instance;
+}
+
+void yield()
+{
+    Block &b = block();
+    if (!_setjmp(b.threads[b.current].place))
+        _longjmp(b.scheduler, 1);
+}
+
+void resume(Block &b, Thread &t)
+{
+    if (_setjmp(b.scheduler))
+        return;
+    if (t.started)
+        _longjmp(t.place, 1);
+    t.started = true;
+    setcontext(&t.context);
+}
+
+void Barrier::wait()
+{
+    long before = opened;
+    block().progress++;
+    if (++arrived == living)
+        open();
+    while (opened == before)
+        yield();
+}
+
+void Barrier::leave()
+{
+    if (--living > 0 && arrived == living)
+        open();
+}
+
+void thread_main()
+{
+    Block &b = block();
+    (*b.body)();
+    Thread &own = b.threads[b.current];
+    own.done = true;
+    b.progress++;
+    b.all.leave();
+    b.warps[b.current / 32].leave();
+    yield();
+}
+
+void start_thread(Block &b, int i)
+{
+    Thread &t = b.threads[i];
+    t.started = t.done = false;
+    t.copies.clear();
+    t.group = 0;
+    getcontext(&t.context);
+    t.context.uc_stack.ss_sp = b.stacks.get() + STACK * i;
+    t.context.uc_stack.ss_size = STACK;
+    t.context.uc_link = nullptr;
+    makecontext(&t.context, thread_main, 0);
+}
+
+void run_block(Block &b)
+{
+    b.all = {0, b.count, 0};
+    for (int w = 0; w < b.count / 32; w++)
+        b.warps[w] = {0, 32, 0};
+    memset(b.shared.data(), 0xff, b.shared.size());
+    for (int i = 0; i < b.count; i++)
+        start_thread(b, i);
+    for (int left = b.count; left > 0;) {
+        long before = b.progress;
+        left = 0;
+        for (int n = 0; n < b.count; n++) {
+            int i = b.backwards ? b.count - 1 - n : n;
+            if (b.threads[i].done)
+                continue;
+            left++;
+            b.current = i;
+            threadIdx = {(unsigned)i, 0, 0};
+            resume(b, b.threads[i]);
+        }
+        if (left > 0 && b.progress == before) {
+            fprintf(stderr, "emulated kernel: a barrier that not all threads reach\n");
+            abort();
+        }
+    }
+}
+
+} // namespace
+
+void run(int64_t blocks, int64_t blocks_y, int threads, int shared_bytes,
+         const std::function<void()> &body)
+{
+    Block &b = block();
+    if (threads % 32 || threads > LARGEST || shared_bytes > 227 * 1024) {
+        fprintf(stderr, "emulated kernel: %d threads, %d bytes of shared memory\n", threads,
+                shared_bytes);
+        abort();
+    }
+    b.body = &body;
+    b.count = threads;
+    b.shared.resize((size_t)shared_bytes + 128);
+    b.backwards = !b.backwards;
+    blockDim = {(unsigned)threads, 1, 1};
+    gridDim = {(unsigned)blocks, (unsigned)blocks_y, 1};
+    for (int64_t n = 0; n < blocks * blocks_y; n++) {
+        int64_t i = b.backwards ? blocks * blocks_y - 1 - n : n;
+        blockIdx = {(unsigned)(i % blocks), (unsigned)(i / blocks), 0};
+        run_block(b);
+    }
+}
+
+unsigned char *dynamic_shared()
+{
+    unsigned char *base = block().shared.data();
+    return base + (128 - (uintptr_t)base % 128) % 128;
+}
+
+void block_barrier()
+{
+    block().all.wait();
+}
+
+void warp_barrier()
+{
+    block().warps[block().current / 32].wait();
+}
+
+uint32_t *warp_words()
+{
+    return block().words[block().current / 32];
+}
+
+int lane()
+{
+    return block().current % 32;
+}
+
+void queue_copy(void *to, const void *from, bool valid)
+{
+    Thread &own = block().threads[block().current];
+    own.copies.push_back({to, from, valid, own.group});
+}
+
+void commit_copies()
+{
+    block().threads[block().current].group++;
+}
+
+void wait_copies(int pending)
+{
+    Thread &own = block().threads[block().current];
+    std::vector<Copy> later;
+    for (const Copy &c : own.copies)
+        if (c.group >= own.group - pending)
+            later.push_back(c);
+        else if (c.valid)
+            memcpy(c.to, c.from, 16);
+        else
+            memset(c.to, 0, 16);
+    own.copies = later;
+}
+
+} // namespace cuda_emulation
+
+namespace zinf_cuda
+{
+
+template <typename... P>
+void launch(const Place &, void (*kernel)(P...), const Shape &shape, P... arguments)
+{
+    if (shape.blocks == 0 || shape.blocks_y == 0)
+        return;
+    ZINF_ASSERT(shape.blocks <= 2147483647 && shape.blocks_y <= 65535);
+    cuda_emulation::run(shape.blocks, shape.blocks_y, shape.threads, shape.shared_bytes,
+                        [&] { kernel(arguments...); });
+}
+
+} // namespace zinf_cuda
+
+static std::vector<unsigned char> scratch;
+static uint64_t result;
+
+void *zinf_cuda_scratch(size_t bytes)
+{
+    scratch.assign(bytes + 256, 0xff); /* what an operation does not write itself is NaN */
+    return scratch.data() + (256 - (uintptr_t)scratch.data() % 256) % 256;
+}
+
+void *zinf_cuda_result(void)
+{
+    return &result;
+}
+
+uint64_t zinf_cuda_result_read(void)
+{
+    return result;
+}
+
+#include "cuda/activation.cu"
+#include "cuda/attention_backward.cu"
+#include "cuda/attention_forward.cu"
+#include "cuda/attention_fp32.cu"
+#include "cuda/dropout.cu"
+#include "cuda/elementwise.cu"
+#include "cuda/embedding.cu"
+#include "cuda/loss.cu"
+#include "cuda/norm.cu"
+#include "cuda/optimizer.cu"
+#include "cuda/product.cu"
+#include "cuda/scan.cu"
+
+static const struct zinf_ops table = {
+    "cuda emulated",
+    zinf_cuda_product,
+    zinf_cuda_bias_backward,
+    zinf_cuda_norm_forward,
+    zinf_cuda_norm_backward,
+    zinf_cuda_attention_forward,
+    zinf_cuda_attention_backward,
+    zinf_cuda_rope,
+    zinf_cuda_activation_forward,
+    zinf_cuda_activation_backward,
+    zinf_cuda_gated_forward,
+    zinf_cuda_gated_backward,
+    zinf_cuda_dropout_add,
+    zinf_cuda_embedding_forward,
+    zinf_cuda_embedding_backward,
+    zinf_cuda_position_forward,
+    zinf_cuda_position_backward,
+    zinf_cuda_loss_tile_forward,
+    zinf_cuda_loss_tile_backward,
+    zinf_cuda_cast,
+    zinf_cuda_accumulate,
+    zinf_cuda_reduce,
+    zinf_cuda_scale,
+    zinf_cuda_square_sum,
+    zinf_cuda_first_nonfinite,
+    zinf_cuda_update,
+};
+
+const struct zinf_ops *cuda_emulated_ops(void)
+{
+    return &table;
+}
