@@ -37,13 +37,13 @@ cat > ds.json << 'END'
   "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "."},
                         "offload_param": {"device": "nvme", "nvme_path": "."}},
   "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.1}},
-  "scheduler": {"type": "WarmupCosineLR", "params": {"total_num_steps": 1000, "warmup_num_steps": 50}},
+  "scheduler": {"type": "WarmupCosineLR", "params": {"total_num_steps": 750, "warmup_num_steps": 50}},
   "zinf": {
     "model": {"config": {"model_type": "gpt2", "n_layer": 6, "n_head": 8, "n_embd": 256, "n_positions": 128,
                          "vocab_size": 257, "embd_pdrop": 0, "attn_pdrop": 0, "resid_pdrop": 0}},
     "data": {"train": "train.txt", "eval": "valid.txt", "tokenizer": "bytes", "sequence_length": 128},
-    "train": {"steps": 1000, "eval_every": 200, "eval_batches": 40},
-    "checkpoint": {"every_steps": 200, "num_to_keep": 2, "score_attribute": "eval_loss", "score_order": "min"},
+    "train": {"steps": 750, "eval_every": 150, "eval_batches": 40},
+    "checkpoint": {"every_steps": 150, "num_to_keep": 2, "score_attribute": "eval_loss", "score_order": "min"},
     "run": {"dir": "run"}
   }
 }
