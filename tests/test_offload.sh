@@ -246,6 +246,7 @@ for cache in 0 7MB; do
         moved 6 "$@"
         # shellcheck disable=SC2086,SC2090
         "$program" plan "$work/large.json" --ranks 1 --json $large "$@" --set zinf.train.steps=6 > "$work/plan" 2> /dev/null || fail "plan of large"
+        grep -q '^nvme wait .* [0-9.]* [KMG]iB$' "$work/large/zinf.log" || fail "the end table does not say what moved to and from the drive"
         parameters=$(number parameters "$work/plan") cached=$(number cached_fraction "$work/plan")
         read=$(number nvme_read_bytes "$work/large/metrics.jsonl") written=$(number nvme_write_bytes "$work/large/metrics.jsonl")
         extra=0 # weights of 2 bytes are written too

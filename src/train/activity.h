@@ -56,6 +56,7 @@ void zinf_activity_stop(struct zinf_activities *activities, enum zinf_activity a
 /** Of the seconds just counted for one activity so many belong to another. */
 void zinf_activity_move(struct zinf_activities *activities, enum zinf_activity from,
                         enum zinf_activity to, double seconds);
+/** Bytes that the transfers moved for which this activity waits: read and written. */
 void zinf_activity_add_bytes(struct zinf_activities *activities, enum zinf_activity activity,
                              int64_t bytes);
 /** Everything up to now, with running activities. */

@@ -256,6 +256,8 @@ static void write_line(struct loop *loop, double read_bytes, double write_bytes)
     loop->metrics.nvme_write_bytes += (int64_t)write_bytes;
     if (run->comm->rank != 0)
         return;
+    zinf_activity_add_bytes(&run->activities, ZINF_ACTIVITY_WAIT_NVME, /* of all ranks */
+                            loop->metrics.nvme_read_bytes + loop->metrics.nvme_write_bytes);
     zinf_metrics_print(&loop->metrics, line);
     add_line(run, line);
     run->results.metrics = loop->metrics;
