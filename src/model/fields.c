@@ -118,16 +118,21 @@ static bool look_all(struct search *search, const char *const *names)
 
 static bool look_family(struct search *search, const struct zinf_family *family)
 {
-    bool found = look_all(search, common) | look_all(search, family->others);
-    for (const struct zinf_family_integer *field = family->integers; field->key; field++)
-        found |= look(search, field->key) | look(search, field->alias);
+    bool found = look_all(search, common);
+    found |= look_all(search, family->others);
+    for (const struct zinf_family_integer *field = family->integers; field->key; field++) {
+        found |= look(search, field->key);
+        found |= look(search, field->alias);
+    }
     for (const struct zinf_family_number *field = family->numbers; field->key; field++)
         found |= look(search, field->key);
     for (const struct zinf_family_switch *field = family->switches; field->key; field++)
         found |= look(search, field->key);
     for (const struct zinf_family_refusal *refusal = family->refusals; refusal->key; refusal++)
         found |= look(search, refusal->key);
-    return found | look(search, family->activation_key) | look(search, family->scale_switch);
+    found |= look(search, family->activation_key);
+    found |= look(search, family->scale_switch);
+    return found;
 }
 
 bool zinf_family_reads(const struct zinf_family *family, const char *key)
