@@ -5,7 +5,7 @@
 #
 # Works in ./build (another folder: BUILD_DIR=...), configures it if needed or if options are given, and ends with
 # "N passed, N failed, N skipped": every case of a GoogleTest program counts, and every other test as one. Exits non-zero if
-# anything failed, or if nothing ran.
+# anything failed, or if nothing ran. CHECK_TARGET=check-units: only the tests that are programs of their own.
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$top/build}
@@ -26,7 +26,7 @@ fi
 make -j"$jobs" || broken "zinf does not build"
 make -j"$jobs" check TESTS= || broken "the tests do not build"
 rm -f tests/*.log tests/*.trs
-make -k -j"$jobs" check
+make -k -j"$jobs" "${CHECK_TARGET:-check}"
 status=$?
 
 # Automake's verdict stands in .trs, the cases of a GoogleTest program in .log. Under mpiexec every rank prints the same
