@@ -165,8 +165,10 @@ static int make_layout(struct saver *saver)
 static void share_layout(struct saver *saver)
 {
     char *temporary = zinf_comm_broadcast_text(saver->comm, saver->temporary);
-    free(saver->temporary);
-    saver->temporary = temporary;
+    if (saver->comm->rank == 0)
+        free(temporary); /* the root's writer names its files by the string it has */
+    else
+        saver->temporary = temporary;
     if (saver->checkpoint->array_count)
         zinf_comm_broadcast(saver->comm, 0, saver->offsets,
                             sizeof *saver->offsets * (size_t)saver->checkpoint->array_count);

@@ -72,6 +72,11 @@ own_disk() {
     [ -z "$own" ] || trap "umount '$1'; rm -rf '$work'" EXIT
 }
 
+# sanitized: AddressSanitizer is built in. It maps terabytes of shadow, and locks no memory (mlock() does nothing under it).
+sanitized() {
+    nm "$program" 2> /dev/null | grep -qw __asan_init
+}
+
 finish() {
     [ "$failures" -eq 0 ] && exit 0
     echo "$failures failures"

@@ -118,7 +118,7 @@ if nobody sh -c 'cd "$(dirname "$1")" && "$1" --version' sh "$program" > /dev/nu
             $(both "$work/users/nvme")) > "$work/out" 2>&1
         code=$?
         expect 0 "64 KiB of locked memory"
-        says 'limit of locked memory is 64 KiB.*type .ulimit -l unlimited'
+        says 'limit of locked memory is 64 KiB.*.ulimit -l unlimited'
         [ "$has_uring" -eq 0 ] || engine "$run" io_uring "$direct" false
         same "$run"
         # shellcheck disable=SC2046

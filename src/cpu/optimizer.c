@@ -1,7 +1,8 @@
 /*
  * Updates of fp32 weights by Adam, Adagrad, Lion and SGD: one fused pass over weights, state and
  * gradient. Formulas and sources: docs/optimizers.md. What depends on the step only is computed in
- * double, once a call.
+ * double, once a call. Each multiply-add is spelled out: builds and devices (cuda/update.h) agree
+ * to the bit.
  */
 #include "cpu/kernels.h"
 #include "cpu/vec.h"
@@ -28,38 +29,39 @@ struct update {
 /** m, v: first and second moment. decay is in g (l2) or taken off w (shrink); one of them is 0. */
 INLINE vfloat adam(const struct update *op, vfloat w, vfloat g, vfloat *m, vfloat *v)
 {
-    g += op->l2 * w;
-    *m = op->beta1 * *m + op->one_minus_beta1 * g;
-    *v = op->beta2 * *v + op->one_minus_beta2 * (g * g);
-    vfloat denominator = vsqrt(*v) * op->root_factor + op->epsilon;
-    w -= op->shrink * w;
-    return w - op->step_size * (*m / denominator);
+    g = fused(all(op->l2), w, g);
+    *m = fused(all(op->beta1), *m, op->one_minus_beta1 * g);
+    *v = fused(all(op->beta2), *v, op->one_minus_beta2 * (g * g));
+    vfloat denominator = fused(vsqrt(*v), all(op->root_factor), all(op->epsilon));
+    w = fused(all(-op->shrink), w, w);
+    return fused(all(-op->step_size), *m / denominator, w);
 }
 
 INLINE vfloat adagrad(const struct update *op, vfloat w, vfloat g, vfloat *sum)
 {
-    g += op->l2 * w;
-    *sum += g * g;
-    return w - op->learning_rate * (g / (vsqrt(*sum) + op->epsilon));
+    g = fused(all(op->l2), w, g);
+    *sum = fused(g, g, *sum);
+    return fused(all(-op->learning_rate), g / (vsqrt(*sum) + op->epsilon), w);
 }
 
 /** The sign of a blend of moment and gradient, each weight moving by the whole learning rate. */
 INLINE vfloat lion(const struct update *op, vfloat w, vfloat g, vfloat *m)
 {
-    vfloat c = op->beta1 * *m + op->one_minus_beta1 * g;
+    vfloat c = fused(all(op->beta1), *m, op->one_minus_beta1 * g);
     vfloat rate = all(op->learning_rate);
     vfloat move = choose(c > 0.0f, rate, choose(c < 0.0f, -rate, c - c)); /* c - c: 0, or NaN */
-    *m = op->beta2 * *m + op->one_minus_beta2 * g;
-    return w - op->shrink * w - move;
+    *m = fused(all(op->beta2), *m, op->one_minus_beta2 * g);
+    return fused(all(-op->shrink), w, w) - move;
 }
 
 INLINE vfloat sgd(const struct update *op, vfloat w, vfloat g, vfloat *buffer)
 {
-    g += op->l2 * w;
+    vfloat rate = all(-op->learning_rate), momentum = all(op->momentum);
+    g = fused(all(op->l2), w, g);
     if (op->momentum == 0.0f)
-        return w - op->learning_rate * g;
-    *buffer = op->first_step ? g : op->momentum * *buffer + op->one_minus_dampening * g;
-    return w - op->learning_rate * (op->nesterov ? g + op->momentum * *buffer : *buffer);
+        return fused(rate, g, w);
+    *buffer = op->first_step ? g : fused(momentum, *buffer, op->one_minus_dampening * g);
+    return fused(rate, op->nesterov ? fused(momentum, *buffer, g) : *buffer, w);
 }
 
 /** WIDTH elements from i on, of which `left` are there. */

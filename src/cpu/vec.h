@@ -76,6 +76,19 @@ INLINE vfloat vmin(vfloat x, vfloat y)
     return choose(x > y, y, x);
 }
 
+/** a b + c, rounded once where the instruction set has that: bits that do not depend on what a
+ * compiler fuses on its own. */
+INLINE vfloat fused(vfloat a, vfloat b, vfloat c)
+{
+#if defined(__AVX512F__)
+    return (vfloat)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (vfloat)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
 INLINE vfloat vsqrt(vfloat x)
 {
 #if defined(__AVX512F__)
