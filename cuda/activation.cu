@@ -120,32 +120,33 @@ template <typename F> void with_kind(enum zinf_activation kind, F call)
     }
 }
 
-void flat(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count, const void *x, const void *dy, void *y)
+/** dy: NULL = forward. */
+void flat(const zinf_activate &op, const void *dy, void *out)
 {
-    with_vectors(dtype, aligned(x, 0, 16) && aligned(dy, 0, 16) && aligned(y, 0, 16), [&](auto tag, auto width) {
-        with_kind(kind, [&](auto constant) {
+    const int64_t count = op.rows * op.features;
+    const bool wide = aligned(op.x, 0, 16) && aligned(dy, 0, 16) && aligned(out, 0, 16);
+    with_vectors(op.dtype, wide, [&](auto tag, auto width) {
+        with_kind(op.kind, [&](auto constant) {
             typedef decltype(tag) T;
             constexpr int N = decltype(width)::value;
             LAUNCH((flat_kernel<decltype(constant)::value, T, N>),
-                   Shape(ceil_div(ceil_div(count, N), THREADS), THREADS), count, (const T *)x, (const T *)dy,
-                   (T *)y);
+                   Shape(ceil_div(ceil_div(count, N), THREADS), THREADS), count, (const T *)op.x, (const T *)dy,
+                   (T *)out);
         });
     });
 }
 
-template <bool BACKWARD>
-void gated(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows, int64_t features, const void *gate_up,
-           const void *dy, void *out)
+template <bool BACKWARD> void gated(const zinf_activate &op, const void *dy, void *out)
 {
-    const int64_t row_bytes = features * (dtype == ZINF_FP32 ? 4 : 2);
-    const bool wide = aligned(gate_up, row_bytes, 16) && aligned(dy, row_bytes, 16) && aligned(out, row_bytes, 16);
-    with_vectors(dtype, wide, [&](auto tag, auto width) {
-        with_kind(kind, [&](auto constant) {
+    const int64_t features = op.features, row_bytes = features * (op.dtype == ZINF_FP32 ? 4 : 2);
+    const bool wide = aligned(op.x, row_bytes, 16) && aligned(dy, row_bytes, 16) && aligned(out, row_bytes, 16);
+    with_vectors(op.dtype, wide, [&](auto tag, auto width) {
+        with_kind(op.kind, [&](auto constant) {
             typedef decltype(tag) T;
             constexpr int N = decltype(width)::value;
-            const Gated op = {rows * (features / N), features / N, features, gate_up, dy, out};
+            const Gated cut = {op.rows * (features / N), features / N, features, op.x, dy, out};
             LAUNCH((gated_kernel<decltype(constant)::value, T, N, BACKWARD>),
-                   Shape(ceil_div(op.total, THREADS), THREADS), op);
+                   Shape(ceil_div(cut.total, THREADS), THREADS), cut);
         });
     });
 }
@@ -184,28 +185,24 @@ template <typename T, int N> __global__ void __launch_bounds__(THREADS) rope_ker
 
 using namespace zinf_cuda;
 
-void zinf_cuda_activation_forward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                  const void *x, void *y)
+void zinf_cuda_activation_forward(const struct zinf_activate *op, void *y)
 {
-    activation::flat(kind, dtype, count, x, nullptr, y);
+    activation::flat(*op, nullptr, y);
 }
 
-void zinf_cuda_activation_backward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                   const void *x, const void *dy, void *dx)
+void zinf_cuda_activation_backward(const struct zinf_activate *op, const void *dy, void *dx)
 {
-    activation::flat(kind, dtype, count, x, dy, dx);
+    activation::flat(*op, dy, dx);
 }
 
-void zinf_cuda_gated_forward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                             int64_t features, const void *gate_up, void *y)
+void zinf_cuda_gated_forward(const struct zinf_activate *op, void *y)
 {
-    activation::gated<false>(kind, dtype, rows, features, gate_up, nullptr, y);
+    activation::gated<false>(*op, nullptr, y);
 }
 
-void zinf_cuda_gated_backward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                              int64_t features, const void *gate_up, const void *dy, void *dgate_up)
+void zinf_cuda_gated_backward(const struct zinf_activate *op, const void *dy, void *dx)
 {
-    activation::gated<true>(kind, dtype, rows, features, gate_up, dy, dgate_up);
+    activation::gated<true>(*op, dy, dx);
 }
 
 void zinf_cuda_rope(const struct zinf_rope *options, void *x)

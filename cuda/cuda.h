@@ -41,48 +41,31 @@ void zinf_cuda_add_bias(const struct zinf_matmul *op);
 
 /* The kernels' entries; what they do: device/ops.h. */
 void zinf_cuda_matmul(const struct zinf_matmul *op);
-void zinf_cuda_bias_backward(void *bias_gradient, const void *dy, enum zinf_dtype dtype, int64_t rows,
-                             int64_t columns);
+void zinf_cuda_bias_backward(const struct zinf_column_sum *op, const void *dy, void *dbias);
 void zinf_cuda_norm_forward(const struct zinf_norm *op, void *y);
 void zinf_cuda_norm_backward(const struct zinf_norm *op, const void *dy, const void *residual, void *dx,
                              void *dweight, void *dbias);
 void zinf_cuda_attention_forward(const struct zinf_attention *op, void *y);
 void zinf_cuda_attention_backward(const struct zinf_attention *op, const void *dy, void *dqkv);
 void zinf_cuda_rope(const struct zinf_rope *op, void *x);
-void zinf_cuda_activation_forward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                  const void *x, void *y);
-void zinf_cuda_activation_backward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                   const void *x, const void *dy, void *dx);
-void zinf_cuda_gated_forward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                             int64_t features, const void *gate_up, void *y);
-void zinf_cuda_gated_backward(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                              int64_t features, const void *gate_up, const void *dy, void *dgate_up);
-void zinf_cuda_dropout_add(const struct zinf_dropout *dropout, enum zinf_dtype dtype, int64_t batch,
-                           int64_t per_sample, const void *x, const void *residual, void *y);
-void zinf_cuda_embedding_forward(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                                 int64_t columns, int64_t first_row, int64_t row_count,
-                                 const void *tile, void *x);
-void zinf_cuda_embedding_backward(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                                  int64_t columns, int64_t first_row, int64_t row_count,
-                                  const void *dx, void *dtile);
-void zinf_cuda_position_forward(enum zinf_dtype dtype, int64_t batch, int64_t sequence, int64_t columns,
-                                int64_t first_row, int64_t row_count, const void *tile, void *x);
-void zinf_cuda_position_backward(enum zinf_dtype dtype, int64_t batch, int64_t sequence, int64_t columns,
-                                 int64_t first_row, int64_t row_count, const void *dx, void *dtile);
+void zinf_cuda_activation_forward(const struct zinf_activate *op, void *y);
+void zinf_cuda_activation_backward(const struct zinf_activate *op, const void *dy, void *dx);
+void zinf_cuda_gated_forward(const struct zinf_activate *op, void *y);
+void zinf_cuda_gated_backward(const struct zinf_activate *op, const void *dy, void *dx);
+void zinf_cuda_dropout_add(const struct zinf_dropout_add *op, const void *x, const void *residual, void *y);
+void zinf_cuda_embedding_forward(const struct zinf_embedding *op, const void *tile, void *x);
+void zinf_cuda_embedding_backward(const struct zinf_embedding *op, const void *dx, void *dtile);
+void zinf_cuda_position_forward(const struct zinf_embedding *op, const void *tile, void *x);
+void zinf_cuda_position_backward(const struct zinf_embedding *op, const void *dx, void *dtile);
 void zinf_cuda_loss_tile_forward(const struct zinf_loss_tile *op, const void *logits);
-void zinf_cuda_loss_tile_backward(const struct zinf_loss_tile *op, float scale, void *logits);
-void zinf_cuda_cast(void *to, enum zinf_dtype to_dtype, const void *from, enum zinf_dtype from_dtype,
-                    int64_t count);
-void zinf_cuda_accumulate(void *to, enum zinf_dtype to_dtype, const void *from,
-                          enum zinf_dtype from_dtype, int64_t count, bool first);
-void zinf_cuda_reduce(void *to, enum zinf_dtype to_dtype, const void *parts, enum zinf_dtype dtype,
-                      int ranks, int64_t count, float scale, bool first);
-void zinf_cuda_scale(void *x, enum zinf_dtype dtype, int64_t count, float scale);
-double zinf_cuda_square_sum(const void *x, enum zinf_dtype dtype, int64_t count);
-int64_t zinf_cuda_first_nonfinite(const void *x, enum zinf_dtype dtype, int64_t count);
-void zinf_cuda_update(const struct zinf_update *options, int64_t count, float *weights,
-                      float *const state[2], const void *gradient, enum zinf_dtype gradient_dtype,
-                      void *low, enum zinf_dtype low_dtype);
+void zinf_cuda_loss_tile_backward(const struct zinf_loss_tile *op, void *logits);
+void zinf_cuda_cast(const struct zinf_cast *op, const void *from, void *to);
+void zinf_cuda_accumulate(const struct zinf_accumulate *op, const void *from, void *to);
+void zinf_cuda_reduce(const struct zinf_reduce *op, const void *parts, void *to);
+void zinf_cuda_scale(const struct zinf_scale *op, void *x);
+double zinf_cuda_square_sum(const struct zinf_scan *op, const void *x);
+int64_t zinf_cuda_first_nonfinite(const struct zinf_scan *op, const void *x);
+void zinf_cuda_update(const struct zinf_update_op *op);
 
 extern const struct zinf_ops zinf_cuda_ops;
 

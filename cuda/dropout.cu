@@ -55,19 +55,18 @@ template <typename T, int N> __global__ void __launch_bounds__(THREADS) add_kern
 
 using namespace zinf_cuda;
 
-void zinf_cuda_dropout_add(const struct zinf_dropout *options, enum zinf_dtype dtype, int64_t batch,
-                           int64_t per_sample, const void *x, const void *residual, void *y)
+void zinf_cuda_dropout_add(const struct zinf_dropout_add *op, const void *x, const void *residual, void *y)
 {
     using namespace zinf_cuda::dropout;
-    Operands op = {dropout_of(*options), ceil_div(per_sample, 4), per_sample, 0, x, residual, y};
-    op.total = batch * op.groups;
-    with_type(dtype, [&](auto tag) {
+    const int64_t groups = ceil_div(op->per_sample, 4);
+    const Operands operands = {dropout_of(op->dropout), groups, op->per_sample, op->batch * groups, x, residual, y};
+    with_type(op->dtype, [&](auto tag) {
         typedef decltype(tag) T;
-        const Shape shape(ceil_div(op.total, THREADS), THREADS);
+        const Shape shape(ceil_div(operands.total, THREADS), THREADS);
         const int bytes = 4 * (int)sizeof(T);
-        if (per_sample % 4 == 0 && aligned(x, 0, bytes) && aligned(y, 0, bytes) && aligned(residual, 0, bytes))
-            LAUNCH((add_kernel<T, 4>), shape, op);
+        if (op->per_sample % 4 == 0 && aligned(x, 0, bytes) && aligned(y, 0, bytes) && aligned(residual, 0, bytes))
+            LAUNCH((add_kernel<T, 4>), shape, operands);
         else
-            LAUNCH((add_kernel<T, 1>), shape, op);
+            LAUNCH((add_kernel<T, 1>), shape, operands);
     });
 }

@@ -102,47 +102,47 @@ __global__ void __launch_bounds__(THREADS) scale_kernel(T *x, int64_t count, flo
 
 using namespace zinf_cuda;
 
-void zinf_cuda_accumulate(void *to, enum zinf_dtype to_dtype, const void *from,
-                          enum zinf_dtype from_dtype, int64_t count, bool first)
+void zinf_cuda_accumulate(const struct zinf_accumulate *op, const void *from, void *to)
 {
-    with_type(to_dtype, [&](auto to_tag) {
-        with_type(from_dtype, [&](auto from_tag) {
-            elementwise::add<decltype(to_tag), decltype(from_tag)>(to, from, count, first);
+    with_type(op->to_dtype, [&](auto to_tag) {
+        with_type(op->from_dtype, [&](auto from_tag) {
+            elementwise::add<decltype(to_tag), decltype(from_tag)>(to, from, op->count, op->first);
         });
     });
 }
 
-void zinf_cuda_cast(void *to, enum zinf_dtype to_dtype, const void *from, enum zinf_dtype from_dtype,
-                    int64_t count)
+void zinf_cuda_cast(const struct zinf_cast *op, const void *from, void *to)
 {
-    zinf_cuda_accumulate(to, to_dtype, from, from_dtype, count, true);
+    const zinf_accumulate first = {op->from_dtype, op->to_dtype, op->count, true};
+    zinf_cuda_accumulate(&first, from, to);
 }
 
-void zinf_cuda_reduce(void *to, enum zinf_dtype to_dtype, const void *parts, enum zinf_dtype dtype,
-                      int ranks, int64_t count, float scale, bool first)
+void zinf_cuda_reduce(const struct zinf_reduce *op, const void *parts, void *to)
 {
-    with_type(to_dtype, [&](auto to_tag) {
-        with_type(dtype, [&](auto tag) {
+    with_type(op->to_dtype, [&](auto to_tag) {
+        with_type(op->from_dtype, [&](auto tag) {
             typedef decltype(to_tag) To;
             typedef decltype(tag) T;
             constexpr int N = sizeof(To) + sizeof(T) == 4 ? 8 : 4;
             To *out = (To *)to;
             const T *in = (const T *)parts;
+            const int64_t count = op->count;
             if (aligned(to, 0, N * sizeof(To)) && aligned(parts, count * (int64_t)sizeof(T), N * sizeof(T)))
                 LAUNCH((elementwise::reduce_kernel<To, T, N>), elementwise::shape_of(count, N), out, in,
-                       ranks, count, scale, first);
+                       op->ranks, count, op->scale, op->first);
             else
                 LAUNCH((elementwise::reduce_kernel<To, T, 1>), elementwise::shape_of(count, 1), out, in,
-                       ranks, count, scale, first);
+                       op->ranks, count, op->scale, op->first);
         });
     });
 }
 
-void zinf_cuda_scale(void *x, enum zinf_dtype dtype, int64_t count, float scale)
+void zinf_cuda_scale(const struct zinf_scale *op, void *x)
 {
-    with_vectors(dtype, aligned(x, 0, 16), [&](auto tag, auto width) {
+    with_vectors(op->dtype, aligned(x, 0, 16), [&](auto tag, auto width) {
         typedef decltype(tag) T;
         constexpr int N = decltype(width)::value;
-        LAUNCH((elementwise::scale_kernel<T, N>), elementwise::shape_of(count, N), (T *)x, count, scale);
+        LAUNCH((elementwise::scale_kernel<T, N>), elementwise::shape_of(op->count, N), (T *)x, op->count,
+               op->factor);
     });
 }

@@ -47,15 +47,21 @@ template <typename T, int N> __global__ void __launch_bounds__(THREADS) lookup_k
     store(to, x);
 }
 
-void lookup(enum zinf_dtype dtype, int64_t tokens, Lookup op)
+/** Whether rows of both may be read and written in vectors of 16 bytes. */
+bool rows_aligned(const zinf_embedding &op, const void *from, const void *to)
 {
-    const int64_t row_bytes = op.columns * (dtype == ZINF_FP32 ? 4 : 2);
-    with_vectors(dtype, aligned(op.tile, row_bytes, 16) && aligned(op.x, 0, 16), [&](auto tag, auto width) {
+    return aligned(from, op.columns * (op.dtype == ZINF_FP32 ? 4 : 2), 16) && aligned(to, 0, 16);
+}
+
+/** ids: NULL = positions. */
+void lookup(const zinf_embedding &op, const int32_t *ids, const void *tile, void *x)
+{
+    with_vectors(op.dtype, rows_aligned(op, tile, x), [&](auto tag, auto width) {
         typedef decltype(tag) T;
         constexpr int N = decltype(width)::value;
-        Lookup cut = op;
-        cut.packs = op.columns / N;
-        cut.total = tokens * cut.packs;
+        const int64_t packs = op.columns / N;
+        const Lookup cut = {op.batch * op.sequence * packs, packs, ids, op.sequence, op.first_row, op.row_count,
+                            op.columns, tile, x};
         LAUNCH((lookup_kernel<T, N>), Shape(ceil_div(cut.total, THREADS), THREADS), cut);
     });
 }
@@ -194,51 +200,46 @@ template <typename T, int N> __global__ void __launch_bounds__(THREADS) position
 
 using namespace zinf_cuda;
 
-void zinf_cuda_embedding_forward(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                                 int64_t columns, int64_t first_row, int64_t row_count,
-                                 const void *tile, void *x)
+void zinf_cuda_embedding_forward(const struct zinf_embedding *op, const void *tile, void *x)
 {
-    embedding::lookup(dtype, tokens, {0, 0, ids, 0, first_row, row_count, columns, tile, x});
+    embedding::lookup(*op, op->ids, tile, x);
 }
 
-void zinf_cuda_position_forward(enum zinf_dtype dtype, int64_t batch, int64_t sequence, int64_t columns,
-                                int64_t first_row, int64_t row_count, const void *tile, void *x)
+void zinf_cuda_position_forward(const struct zinf_embedding *op, const void *tile, void *x)
 {
-    embedding::lookup(dtype, batch * sequence, {0, 0, nullptr, sequence, first_row, row_count, columns, tile, x});
+    embedding::lookup(*op, nullptr, tile, x);
 }
 
-void zinf_cuda_embedding_backward(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                                  int64_t columns, int64_t first_row, int64_t row_count,
-                                  const void *dx, void *dtile)
+void zinf_cuda_embedding_backward(const struct zinf_embedding *op, const void *dx, void *dtile)
 {
     using namespace zinf_cuda::embedding;
+    const int64_t tokens = op->batch * op->sequence, columns = op->columns;
     ZINF_ASSERT(tokens <= INT32_MAX);
-    int32_t *memory = (int32_t *)zinf_cuda_scratch(4 * (size_t)(2 * tokens + row_count + 1));
-    const Lists lists = {ids, tokens, first_row, row_count, memory, memory + tokens, memory + 2 * tokens};
+    int32_t *memory = (int32_t *)zinf_cuda_scratch(4 * (size_t)(2 * tokens + op->row_count + 1));
+    const Lists lists = {op->ids, tokens, op->first_row, op->row_count, memory, memory + tokens, memory + 2 * tokens};
     const Shape per_token(ceil_div(tokens, THREADS), THREADS);
-    LAUNCH(clear_kernel, Shape(ceil_div(row_count + 1, THREADS), THREADS), lists);
+    LAUNCH(clear_kernel, Shape(ceil_div(op->row_count + 1, THREADS), THREADS), lists);
     LAUNCH(place_kernel, per_token, lists);
     LAUNCH(positions_kernel, Shape(1, 1024), lists);
     LAUNCH(list_kernel, per_token, lists);
-    const bool wide = aligned(dx, columns * (dtype == ZINF_FP32 ? 4 : 2), 16) && aligned(dtile, 0, 16);
-    with_vectors(dtype, wide, [&](auto tag, auto width) {
+    with_vectors(op->dtype, rows_aligned(*op, dx, dtile), [&](auto tag, auto width) {
         typedef decltype(tag) T;
         constexpr int N = decltype(width)::value;
-        const Gather op = {row_count * (columns / N), columns / N, columns, lists.list, lists.begin, dx, dtile};
-        LAUNCH((gather_kernel<T, N>), Shape(ceil_div(op.total, THREADS), THREADS), op);
+        const Gather gather = {op->row_count * (columns / N), columns / N, columns, lists.list, lists.begin, dx,
+                               dtile};
+        LAUNCH((gather_kernel<T, N>), Shape(ceil_div(gather.total, THREADS), THREADS), gather);
     });
 }
 
-void zinf_cuda_position_backward(enum zinf_dtype dtype, int64_t batch, int64_t sequence, int64_t columns,
-                                 int64_t first_row, int64_t row_count, const void *dx, void *dtile)
+void zinf_cuda_position_backward(const struct zinf_embedding *op, const void *dx, void *dtile)
 {
     using namespace zinf_cuda::embedding;
-    const bool wide = aligned(dx, columns * (dtype == ZINF_FP32 ? 4 : 2), 16) && aligned(dtile, 0, 16);
-    with_vectors(dtype, wide, [&](auto tag, auto width) {
+    const int64_t columns = op->columns;
+    with_vectors(op->dtype, rows_aligned(*op, dx, dtile), [&](auto tag, auto width) {
         typedef decltype(tag) T;
         constexpr int N = decltype(width)::value;
-        const Positions op = {row_count * (columns / N), columns / N, columns, batch * sequence, sequence,
-                              first_row, dx, dtile};
-        LAUNCH((position_kernel<T, N>), Shape(ceil_div(op.total, THREADS), THREADS), op);
+        const Positions sum = {op->row_count * (columns / N), columns / N, columns, op->batch * op->sequence,
+                               op->sequence, op->first_row, dx, dtile};
+        LAUNCH((position_kernel<T, N>), Shape(ceil_div(sum.total, THREADS), THREADS), sum);
     });
 }

@@ -159,10 +159,10 @@ void zinf_cuda_loss_tile_forward(const struct zinf_loss_tile *tile, const void *
     });
 }
 
-void zinf_cuda_loss_tile_backward(const struct zinf_loss_tile *tile, float scale, void *logits)
+void zinf_cuda_loss_tile_backward(const struct zinf_loss_tile *tile, void *logits)
 {
-    const loss::Backward op = {tile->columns, tile->first_column, tile->targets, tile->maximum, tile->sum, scale,
-                               logits};
+    const loss::Backward op = {tile->columns, tile->first_column, tile->targets, tile->maximum, tile->sum,
+                               tile->scale, logits};
     with_type(tile->dtype, [&](auto tag) {
         typedef decltype(tag) T;
         LAUNCH((loss::backward_kernel<T, vector_of<T>()>), Shape(tile->rows, loss::THREADS), op);

@@ -300,20 +300,21 @@ void zinf_cuda_norm_backward(const struct zinf_norm *options, const void *dy, co
     });
 }
 
-void zinf_cuda_bias_backward(void *bias_gradient, const void *dy, enum zinf_dtype dtype, int64_t rows,
-                             int64_t columns)
+void zinf_cuda_bias_backward(const struct zinf_column_sum *op, const void *dy, void *dbias)
 {
     using namespace zinf_cuda::norm;
+    const int64_t rows = op->rows, columns = op->columns;
     const int64_t most = ((int64_t)16 << 20) / (4 * columns) < 1024 ? ((int64_t)16 << 20) / (4 * columns) : 1024;
     int64_t run = ceil_div(rows, most < 1 ? 1 : most);
     run = run < RUN ? RUN : run;
     const int64_t parts = ceil_div(rows, run);
     float *partial = (float *)zinf_cuda_scratch(4 * (size_t)(parts * columns));
-    with_vectors(dtype, aligned(dy, columns * (dtype == ZINF_FP32 ? 4 : 2), 16), [&](auto tag, auto width) {
+    const bool wide = aligned(dy, columns * (op->dtype == ZINF_FP32 ? 4 : 2), 16);
+    with_vectors(op->dtype, wide, [&](auto tag, auto width) {
         typedef decltype(tag) T;
         constexpr int N = decltype(width)::value;
         LAUNCH((bias_kernel<T, N>), Shape(ceil_div(ceil_div(columns, N), 128), 128, 0, parts), partial,
                (const T *)dy, rows, columns, run);
-        combine<T>(bias_gradient, partial, columns, columns, parts);
+        combine<T>(dbias, partial, columns, columns, parts);
     });
 }

@@ -95,28 +95,30 @@ template <zinf_optimizer OPTIMIZER> void run(const Operands &op, enum zinf_dtype
 
 using namespace zinf_cuda;
 
-void zinf_cuda_update(const struct zinf_update *options, int64_t count, float *weights,
-                      float *const state[2], const void *gradient, enum zinf_dtype gradient_dtype,
-                      void *low, enum zinf_dtype low_dtype)
+void zinf_cuda_update(const struct zinf_update_op *op)
 {
-    optimizer::Operands op = {count, weights, state[0], nullptr, gradient, low, (int)low_dtype,
-                              coefficients_of(*options)};
-    if (options->optimizer == ZINF_SGD && options->momentum == 0.0)
-        op.state0 = nullptr;
-    if (options->optimizer == ZINF_ADAM)
-        op.state1 = state[1];
+    const struct zinf_update *options = &op->options;
+    const bool stateless = options->optimizer == ZINF_SGD && options->momentum == 0.0;
+    const optimizer::Operands operands = {op->count,
+                                          op->weights,
+                                          stateless ? nullptr : op->state[0],
+                                          options->optimizer == ZINF_ADAM ? op->state[1] : nullptr,
+                                          op->gradient,
+                                          op->low,
+                                          (int)op->low_dtype,
+                                          coefficients_of(*options)};
     switch (options->optimizer) {
     case ZINF_ADAM:
-        optimizer::run<ZINF_ADAM>(op, gradient_dtype);
+        optimizer::run<ZINF_ADAM>(operands, op->gradient_dtype);
         break;
     case ZINF_ADAGRAD:
-        optimizer::run<ZINF_ADAGRAD>(op, gradient_dtype);
+        optimizer::run<ZINF_ADAGRAD>(operands, op->gradient_dtype);
         break;
     case ZINF_LION:
-        optimizer::run<ZINF_LION>(op, gradient_dtype);
+        optimizer::run<ZINF_LION>(operands, op->gradient_dtype);
         break;
     case ZINF_SGD:
-        optimizer::run<ZINF_SGD>(op, gradient_dtype);
+        optimizer::run<ZINF_SGD>(operands, op->gradient_dtype);
         break;
     }
 }

@@ -101,14 +101,14 @@ __global__ void __launch_bounds__(THREADS) nonfinite_kernel(const T *x, int64_t 
 
 using namespace zinf_cuda;
 
-double zinf_cuda_square_sum(const void *x, enum zinf_dtype dtype, int64_t count)
+double zinf_cuda_square_sum(const struct zinf_scan *op, const void *x)
 {
-    const int64_t blocks = ceil_div(count, scan::CHUNK);
+    const int64_t blocks = ceil_div(op->count, scan::CHUNK);
     double *sums = (double *)zinf_cuda_scratch(sizeof(double) * (size_t)(blocks + 1));
-    with_vectors(dtype, aligned(x, 0, 16), [&](auto tag, auto width) {
+    with_vectors(op->dtype, aligned(x, 0, 16), [&](auto tag, auto width) {
         typedef decltype(tag) T;
         constexpr int N = decltype(width)::value;
-        LAUNCH((scan::square_kernel<T, N>), Shape(blocks, scan::THREADS), (const T *)x, count, sums);
+        LAUNCH((scan::square_kernel<T, N>), Shape(blocks, scan::THREADS), (const T *)x, op->count, sums);
     });
     LAUNCH(scan::total_kernel, Shape(1, scan::THREADS), (const double *)sums, blocks, (double *)zinf_cuda_result());
     const uint64_t bits = zinf_cuda_result_read();
@@ -117,15 +117,15 @@ double zinf_cuda_square_sum(const void *x, enum zinf_dtype dtype, int64_t count)
     return sum;
 }
 
-int64_t zinf_cuda_first_nonfinite(const void *x, enum zinf_dtype dtype, int64_t count)
+int64_t zinf_cuda_first_nonfinite(const struct zinf_scan *op, const void *x)
 {
     unsigned long long *found = (unsigned long long *)zinf_cuda_result();
     LAUNCH(scan::start_kernel, Shape(1, 32), found);
-    with_vectors(dtype, aligned(x, 0, 16), [&](auto tag, auto width) {
+    with_vectors(op->dtype, aligned(x, 0, 16), [&](auto tag, auto width) {
         typedef decltype(tag) T;
         constexpr int N = decltype(width)::value;
-        LAUNCH((scan::nonfinite_kernel<T, N>), Shape(ceil_div(count, scan::CHUNK), scan::THREADS), (const T *)x,
-               count, found);
+        LAUNCH((scan::nonfinite_kernel<T, N>), Shape(ceil_div(op->count, scan::CHUNK), scan::THREADS), (const T *)x,
+               op->count, found);
     });
     return (int64_t)zinf_cuda_result_read(); /* all ones is -1 */
 }

@@ -88,7 +88,8 @@ TEST_P(Devices, LanesWaitForEachOthersEvents)
     backend->copy(&device, ZINF_LANE_COPY_IN, memory, host.data(), count * sizeof(float));
     backend->record(&device, 0, ZINF_LANE_COPY_IN);
     backend->wait(&device, ZINF_LANE_COMPUTE, 0);
-    backend->operations()->scale(memory, ZINF_FP32, (int64_t)count, 2.0f);
+    const zinf_scale twice = {ZINF_FP32, (int64_t)count, 2.0f};
+    backend->operations()->scale(&twice, memory);
     backend->record(&device, 1, ZINF_LANE_COMPUTE);
     backend->wait(&device, ZINF_LANE_COPY_OUT, 1);
     backend->copy(&device, ZINF_LANE_COPY_OUT, back.data(), memory, count * sizeof(float));
@@ -103,10 +104,11 @@ TEST_P(Devices, LanesWaitForEachOthersEvents)
 TEST_P(Devices, OperationsOfAnotherThreadGoToItsLane)
 {
     float *memory = (float *)backend->allocate(&device, 4096);
+    const zinf_scan scan = {ZINF_FP32, 1024};
     double sum = -1;
     std::thread([&] {
         backend->use(&device, ZINF_LANE_COMMUNICATION);
-        sum = backend->operations()->square_sum(memory, ZINF_FP32, 1024);
+        sum = backend->operations()->square_sum(&scan, memory);
     }).join();
     EXPECT_EQ(0.0, sum);
 }

@@ -136,6 +136,7 @@ TEST_P(Norms, HaveTheSameBitsForAnyNumberOfThreads)
     Vector<float> mean(rows), rstd(rows);
     zinf_norm op = {dtype,    rows,     columns,     1e-5,       x.data(),
                     w.data(), w.data(), mean.data(), rstd.data()};
+    const zinf_column_sum sums = {dtype, rows, columns};
     Array first_dx(dtype, 0), first_dw(dtype, 0), first_bias(dtype, 0);
     for (int threads : {1, 2, 3}) {
         zinf_cpu_set_threads(threads);
@@ -143,7 +144,7 @@ TEST_P(Norms, HaveTheSameBitsForAnyNumberOfThreads)
             db(dtype, columns), bias(dtype, columns);
         ops->norm_forward(&op, y.data());
         ops->norm_backward(&op, dy.data(), nullptr, dx.data(), dw.data(), db.data());
-        ops->bias_backward(bias.data(), dy.data(), dtype, rows, columns);
+        ops->bias_backward(&sums, dy.data(), bias.data());
         if (threads == 1)
             first_dx = dx, first_dw = dw, first_bias = bias;
         EXPECT_TRUE(dx == first_dx && dw == first_dw && bias == first_bias);
@@ -167,7 +168,8 @@ TEST_P(Ops, BiasGradientIsTheSumOverRows)
     for (int64_t columns : {1, 16, 127, 128, 300}) {
         const int64_t rows = 77;
         Array dy = normal(dtype, rows * columns, 1), got(dtype, columns);
-        ops->bias_backward(got.data(), dy.data(), dtype, rows, columns);
+        const zinf_column_sum op = {dtype, rows, columns};
+        ops->bias_backward(&op, dy.data(), got.data());
         ASSERT_TRUE(got.guard_is_whole());
         for (int64_t i = 0; i < columns; i++) {
             double sum = 0, size = 0;
@@ -185,8 +187,9 @@ TEST_P(Ops, ActivationsAndTheirSlopes)
         Array x = normal(dtype, count, 1, 3.0), dy = normal(dtype, count, 2), y(dtype, count),
               dx = dy;
         x.set(0, 0.0), x.set(1, 40.0), x.set(2, -40.0), x.set(3, 1000.0), x.set(4, -1000.0);
-        ops->activation_forward(kind, dtype, count, x.data(), y.data());
-        ops->activation_backward(kind, dtype, count, x.data(), dx.data(), dx.data()); /* in place */
+        const zinf_activate op = {kind, dtype, 1, count, x.data()};
+        ops->activation_forward(&op, y.data());
+        ops->activation_backward(&op, dx.data(), dx.data()); /* in place */
         ASSERT_TRUE(y.guard_is_whole() && dx.guard_is_whole());
         for (int64_t i = 0; i < count; i++) {
             expect_near(y, i, act(kind, x[i]), std::fabs(x[i]), 6);
@@ -206,8 +209,9 @@ TEST_P(Ops, GatedUnitsRoundTheActivationFirst)
             Array x = normal(dtype, rows * 2 * features, 1, 2.0),
                   dy = normal(dtype, rows * features, 2);
             Array y(dtype, rows * features), dx(dtype, rows * 2 * features), f(dtype, 1);
-            ops->gated_forward(kind, dtype, rows, features, x.data(), y.data());
-            ops->gated_backward(kind, dtype, rows, features, x.data(), dy.data(), dx.data());
+            const zinf_activate op = {kind, dtype, rows, features, x.data()};
+            ops->gated_forward(&op, y.data());
+            ops->gated_backward(&op, dy.data(), dx.data());
             ASSERT_TRUE(y.guard_is_whole() && dx.guard_is_whole());
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t i = 0; i < features; i++) {
@@ -270,9 +274,9 @@ TEST_P(Ops, DropoutKeepsAndScalesWhatPhiloxSays)
         for (float p : {0.0f, 0.1f, 0.5f, 1.0f})
             for (bool add : {false, true}) {
                 zinf_dropout d = {zinf_rng_key(1, "dropout"), 41, 8 * 3 + 2, 1000, p};
+                const zinf_dropout_add op = {dtype, batch, per_sample, d};
                 Array y = residual; /* y may be the residual */
-                ops->dropout_add(&d, dtype, batch, per_sample, x.data(), add ? y.data() : nullptr,
-                                 y.data());
+                ops->dropout_add(&op, x.data(), add ? y.data() : nullptr, y.data());
                 ASSERT_TRUE(y.guard_is_whole());
                 Array dropped(dtype, 1);
                 for (int64_t i = 0; i < batch * per_sample; i++) {
@@ -295,8 +299,8 @@ TEST_P(Ops, DropoutKeepsItsRate)
 {
     const int64_t count = 200000;
     Array x(dtype, std::vector<double>(count, 1.0)), y(dtype, count);
-    zinf_dropout d = {zinf_rng_key(2, "dropout"), 5, 11, 0, 0.1f};
-    ops->dropout_add(&d, dtype, 1, count, x.data(), nullptr, y.data());
+    const zinf_dropout_add op = {dtype, 1, count, {zinf_rng_key(2, "dropout"), 5, 11, 0, 0.1f}};
+    ops->dropout_add(&op, x.data(), nullptr, y.data());
     double ones = 0;
     for (int64_t i = 0; i < count; i++)
         ones += y[i] != 0.0;
@@ -313,12 +317,14 @@ TEST_P(Ops, EmbeddingTilesWriteTheirOwnRowsOnly)
             ids[t] = (int32_t)(t * 7 % rows);
         Array before = x;
         const int64_t cut = 20;
-        ops->embedding_forward(dtype, ids.data(), tokens, columns, 0, cut, table.data(), x.data());
+        zinf_embedding op = {dtype, 1, tokens, columns, 0, cut, ids.data()};
+        ops->embedding_forward(&op, table.data(), x.data());
         for (int64_t i = 0; i < tokens * columns; i++)
             ASSERT_EQ(x[i], ids[i / columns] < cut ? table[ids[i / columns] * columns + i % columns]
                                                    : before[i]);
         const char *tile = (const char *)table.data() + cut * columns * zinf_dtype_bytes(dtype);
-        ops->embedding_forward(dtype, ids.data(), tokens, columns, cut, rows - cut, tile, x.data());
+        op.first_row = cut, op.row_count = rows - cut;
+        ops->embedding_forward(&op, tile, x.data());
         ASSERT_TRUE(x.guard_is_whole());
         for (int64_t i = 0; i < tokens * columns; i++)
             ASSERT_EQ(x[i], table[ids[i / columns] * columns + i % columns]);
@@ -333,8 +339,8 @@ TEST_P(Ops, EmbeddingGradientSumsTokensInOrder)
         Vector<int32_t> ids(tokens);
         for (int64_t t = 0; t < tokens; t++)
             ids[t] = (int32_t)(t * t % 61); /* some rows often, some never, some outside the tile */
-        ops->embedding_backward(dtype, ids.data(), tokens, columns, first, rows, dx.data(),
-                                got.data());
+        const zinf_embedding op = {dtype, 3, tokens / 3, columns, first, rows, ids.data()};
+        ops->embedding_backward(&op, dx.data(), got.data());
         ASSERT_TRUE(got.guard_is_whole());
         for (int64_t r = 0; r < rows; r++)
             for (int64_t i = 0; i < columns; i++) {
@@ -355,7 +361,8 @@ TEST_P(Ops, PositionsAreAddedAndTheirGradientSummedOverSamples)
                   rows = 9; /* the tile ends behind the sequence */
     Array table = normal(dtype, rows * columns, 1),
           x = normal(dtype, batch * sequence * columns, 2), before = x;
-    ops->position_forward(dtype, batch, sequence, columns, first, rows, table.data(), x.data());
+    const zinf_embedding op = {dtype, batch, sequence, columns, first, rows, nullptr};
+    ops->position_forward(&op, table.data(), x.data());
     ASSERT_TRUE(x.guard_is_whole());
     for (int64_t i = 0; i < batch * sequence * columns; i++) {
         int64_t r = i / columns % sequence - first;
@@ -363,7 +370,7 @@ TEST_P(Ops, PositionsAreAddedAndTheirGradientSummedOverSamples)
         expect_near(x, i, before[i] + add, 0);
     }
     Array got(dtype, rows * columns);
-    ops->position_backward(dtype, batch, sequence, columns, first, rows, before.data(), got.data());
+    ops->position_backward(&op, before.data(), got.data());
     ASSERT_TRUE(got.guard_is_whole());
     for (int64_t i = 0; i < rows * columns; i++) {
         double sum = 0, size = 0;

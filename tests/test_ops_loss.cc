@@ -28,8 +28,8 @@ Tiles run(const zinf_ops *ops, const Array &logits, const Vector<int32_t> &targe
     int64_t rows = (int64_t)targets.size(), vocabulary = (int64_t)logits.size() / rows, first = 0;
     Tiles t = {Vector<float>(rows, -INFINITY), Vector<float>(rows), Vector<float>(rows), {}};
     zinf_loss_tile op = {
-        logits.dtype(),       rows, 0, 0, targets.data(), t.maximum.data(), t.sum.data(),
-        t.target_logit.data()};
+        logits.dtype(),        rows, 0, 0, targets.data(), t.maximum.data(), t.sum.data(),
+        t.target_logit.data(), scale};
     for (int64_t columns : widths) {
         t.logits.push_back(tile_of(logits, rows, vocabulary, first, columns));
         op.columns = columns, op.first_column = first;
@@ -39,7 +39,7 @@ Tiles run(const zinf_ops *ops, const Array &logits, const Vector<int32_t> &targe
     first = 0;
     for (Array &tile : t.logits) {
         op.columns = (int64_t)tile.size() / rows, op.first_column = first;
-        ops->loss_tile_backward(&op, scale, tile.data());
+        ops->loss_tile_backward(&op, tile.data());
         EXPECT_TRUE(tile.guard_is_whole());
         first += op.columns;
     }

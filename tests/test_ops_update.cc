@@ -54,11 +54,12 @@ void check(const zinf_ops *ops, zinf_dtype dtype, zinf_update o, int64_t count)
     Array weights = normal(ZINF_FP32, count, 1), low(ZINF_BF16, count), low16(ZINF_FP16, count);
     for (int64_t i = 0; i < count; i++)
         w[i] = (float)weights[i], e[i] = {weights[i], 0, 0};
-    float *state[2] = {m.data(), v.data()};
     for (o.step = 1; o.step <= 3; o.step++) {
         Array g = normal(dtype, count, 10 + (unsigned)o.step, 0.3);
         Array *copy = o.step == 2 ? &low16 : &low;
-        ops->update(&o, count, w.data(), state, g.data(), dtype, copy->data(), copy->dtype());
+        zinf_update_op op = {o,        count, w.data(),      {m.data(), v.data()},
+                             g.data(), dtype, copy->dtype(), copy->data()};
+        ops->update(&op);
         ASSERT_TRUE(copy->guard_is_whole());
         for (int64_t i = 0; i < count; i++) {
             step(o, e[i], g[i]);
@@ -139,9 +140,9 @@ TEST_P(Ops, SgdWithoutMomentumNeedsNoState)
     zinf_update o = options(ZINF_SGD);
     o.step = 1, o.gradient_scale = 1.0f;
     Vector<float> w(20, 1.0f);
-    float *state[2] = {nullptr, nullptr};
     Array g(dtype, std::vector<double>(20, 2.0));
-    ops->update(&o, 20, w.data(), state, g.data(), dtype, nullptr, ZINF_BF16);
+    zinf_update_op op = {o, 20, w.data(), {nullptr, nullptr}, g.data(), dtype, ZINF_BF16, nullptr};
+    ops->update(&op);
     for (float x : w)
         ASSERT_NEAR(x, 1.0 - 1e-2 * 2.0, 2 * u32);
 }
@@ -151,9 +152,9 @@ TEST_P(Ops, LionDoesNotMoveWhereThereIsNoSign)
     zinf_update o = options(ZINF_LION);
     o.step = 1;
     Vector<float> w(20, 1.0f), m(20);
-    float *state[2] = {m.data(), nullptr};
     Array g(dtype, std::vector<double>(20, 0.0));
-    ops->update(&o, 20, w.data(), state, g.data(), dtype, nullptr, ZINF_BF16);
+    zinf_update_op op = {o, 20, w.data(), {m.data(), nullptr}, g.data(), dtype, ZINF_BF16, nullptr};
+    ops->update(&op);
     for (float x : w)
         ASSERT_EQ(x, 1.0f);
 }
@@ -164,9 +165,10 @@ TEST_P(Ops, PaddingOfZerosStaysZero)
         zinf_update o = options(optimizer);
         o.weight_decay = 0.1, o.momentum = 0.9, o.step = 5;
         Vector<float> w(50), m(50), v(50);
-        float *state[2] = {m.data(), v.data()};
         Array g(dtype, std::vector<double>(50, 0.0)), low(ZINF_FP16, 50);
-        ops->update(&o, 50, w.data(), state, g.data(), dtype, low.data(), ZINF_FP16);
+        zinf_update_op op = {o,        50,    w.data(),  {m.data(), v.data()},
+                             g.data(), dtype, ZINF_FP16, low.data()};
+        ops->update(&op);
         for (int i = 0; i < 50; i++)
             ASSERT_TRUE(w[i] == 0 && m[i] == 0 && v[i] == 0 && low[i] == 0);
     }
@@ -185,10 +187,17 @@ TEST_P(Ops, UpdateDoesNotDependOnWhereARunIsCut)
         memcpy(w[run].data(), weights.data(), count * 4);
         int64_t pieces[] = {0, run ? cut : count, count};
         for (int p = 0; p < 2; p++) {
-            float *state[2] = {m[run].data() + pieces[p], v[run].data() + pieces[p]};
-            const char *from = (const char *)g.data() + pieces[p] * zinf_dtype_bytes(dtype);
-            ops->update(&o, pieces[p + 1] - pieces[p], w[run].data() + pieces[p], state, from,
-                        dtype, nullptr, ZINF_FP16);
+            int64_t at = pieces[p];
+            const char *from = (const char *)g.data() + at * zinf_dtype_bytes(dtype);
+            zinf_update_op op = {o,
+                                 pieces[p + 1] - at,
+                                 w[run].data() + at,
+                                 {m[run].data() + at, v[run].data() + at},
+                                 from,
+                                 dtype,
+                                 ZINF_FP16,
+                                 nullptr};
+            ops->update(&op);
         }
     }
     EXPECT_TRUE(w[0] == w[1] && m[0] == m[1] && v[0] == v[1]);
@@ -207,10 +216,11 @@ TEST_P(Ops, AdamWHasTheBitsOfItsFormulaWithFusedMultiplyAdds)
     Vector<float> w(count), m(count), v(count);
     memcpy(w.data(), weights.data(), count * 4);
     Vector<float> w2 = w, m2 = m, v2 = v;
-    float *state[2] = {m.data(), v.data()};
     for (o.step = 1; o.step <= 2; o.step++) {
         zinf_cuda::Coefficients c = zinf_cuda::coefficients_of(o);
-        ops->update(&o, count, w.data(), state, g.data(), dtype, low.data(), ZINF_BF16);
+        zinf_update_op op = {o,        count, w.data(),  {m.data(), v.data()},
+                             g.data(), dtype, ZINF_BF16, low.data()};
+        ops->update(&op);
         for (int64_t i = 0; i < count; i++)
             w2[i] = zinf_cuda::update_element<ZINF_ADAM>(c, w2[i], (float)g[i], m2[i], v2[i]);
     }

@@ -72,7 +72,7 @@ void zinf_bench_adam(const struct zinf_bench *bench, struct zinf_json *result)
 {
     const struct zinf_ops *ops = zinf_cpu_ops();
     float *w = filled(COUNT), *m = filled(COUNT), *v = filled(COUNT), *g = filled(COUNT),
-          *low = filled(COUNT / 2), *const state[2] = {m, v};
+          *low = filled(COUNT / 2);
     const struct zinf_update options = {.optimizer = ZINF_ADAM,
                                         .learning_rate = 1e-4,
                                         .beta1 = 0.9,
@@ -83,17 +83,26 @@ void zinf_bench_adam(const struct zinf_bench *bench, struct zinf_json *result)
                                         .bias_correction = true,
                                         .step = 10,
                                         .gradient_scale = 1};
+    const struct zinf_update_op update = {.options = options,
+                                          .count = COUNT,
+                                          .weights = w,
+                                          .state = {m, v},
+                                          .gradient = g,
+                                          .gradient_dtype = ZINF_FP32};
+    struct zinf_update_op update16 = update;
+    update16.gradient_dtype = update16.low_dtype = ZINF_BF16;
+    update16.low = low;
     memset(g, 0, (size_t)COUNT * 4);
     double adam_s = 0, stream_s = 0, low_s = 0;
     for (int round = 0; round < bench->rounds; round++) {
         double begin_s = zinf_clock_s();
-        ops->update(&options, COUNT, w, state, g, ZINF_FP32, NULL, ZINF_FP32);
+        ops->update(&update);
         keep_best(&adam_s, begin_s);
         begin_s = zinf_clock_s();
         zinf_probe_update(w, m, v, g, COUNT);
         keep_best(&stream_s, begin_s);
         begin_s = zinf_clock_s();
-        ops->update(&options, COUNT, w, state, g, ZINF_BF16, low, ZINF_BF16);
+        ops->update(&update16);
         keep_best(&low_s, begin_s);
     }
     zinf_json_set(result, "kernels", zinf_json_new_string(ops->name));
@@ -150,8 +159,10 @@ void zinf_bench_gemm(const struct zinf_bench *bench, struct zinf_json *result)
     const int64_t rows = 4 * WIDTH * TOKENS, count = 4 * WIDTH * WIDTH;
     float *a = filled(rows), *b = filled(count), *c = filled(rows);
     float *a16 = filled(rows / 2), *b16 = filled(count / 2); /* (rows), (count) bf16 */
-    zinf_cpu_ops()->cast(a16, ZINF_BF16, a, ZINF_FP32, rows);
-    zinf_cpu_ops()->cast(b16, ZINF_BF16, b, ZINF_FP32, count);
+    const struct zinf_cast cast_a = {ZINF_FP32, ZINF_BF16, rows};
+    const struct zinf_cast cast_b = {ZINF_FP32, ZINF_BF16, count};
+    zinf_cpu_ops()->cast(&cast_a, a, a16);
+    zinf_cpu_ops()->cast(&cast_b, b, b16);
     struct zinf_json *list = zinf_json_new(ZINF_JSON_ARRAY);
     for (int d = 0; d < 2; d++) {
         struct zinf_matmul op = {.c = c, .dtype = dtypes[d], .c_dtype = dtypes[d]};

@@ -37,10 +37,9 @@ INLINE vfloat activate(enum zinf_activation kind, vfloat x, vfloat *slope)
 struct activation {
     enum zinf_activation kind;
     enum zinf_dtype dtype;
-    int64_t count;
+    int64_t count, features;
     const void *x, *dy;
     void *out;
-    int64_t features; /* gated only */
 };
 
 INLINE void forward_chunk(enum zinf_activation kind, enum zinf_dtype dtype,
@@ -145,35 +144,34 @@ static void gated_backward_task(void *context, int64_t task)
     FOR_KIND(op, gated_backward_rows, task, task + 1);
 }
 
-void KERNEL(activation_forward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                const void *x, void *y)
+static struct activation activation_of(const struct zinf_activate *op, const void *dy, void *out)
 {
-    struct activation op = {.kind = kind, .dtype = dtype, .count = count, .x = x, .out = y};
-    zinf_cpu_for(chunks(count, CHUNK), forward_task, &op);
+    return (struct activation){op->kind, op->dtype, op->rows * op->features, op->features, op->x,
+                               dy,       out};
 }
 
-void KERNEL(activation_backward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                 const void *x, const void *dy, void *dx)
+void KERNEL(activation_forward)(const struct zinf_activate *op, void *y)
 {
-    struct activation op = {
-        .kind = kind, .dtype = dtype, .count = count, .x = x, .dy = dy, .out = dx};
-    zinf_cpu_for(chunks(count, CHUNK), backward_task, &op);
+    struct activation flat = activation_of(op, NULL, y);
+    zinf_cpu_for(chunks(flat.count, CHUNK), forward_task, &flat);
 }
 
-void KERNEL(gated_forward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                           int64_t features, const void *gate_up, void *y)
+void KERNEL(activation_backward)(const struct zinf_activate *op, const void *dy, void *dx)
 {
-    struct activation op = {
-        .kind = kind, .dtype = dtype, .x = gate_up, .out = y, .features = features};
-    zinf_cpu_for(rows, gated_task, &op);
+    struct activation flat = activation_of(op, dy, dx);
+    zinf_cpu_for(chunks(flat.count, CHUNK), backward_task, &flat);
 }
 
-void KERNEL(gated_backward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                            int64_t features, const void *gate_up, const void *dy, void *dgate_up)
+void KERNEL(gated_forward)(const struct zinf_activate *op, void *y)
 {
-    struct activation op = {.kind = kind, .dtype = dtype, .x = gate_up, .dy = dy, .out = dgate_up};
-    op.features = features;
-    zinf_cpu_for(rows, gated_backward_task, &op);
+    struct activation gated = activation_of(op, NULL, y);
+    zinf_cpu_for(op->rows, gated_task, &gated);
+}
+
+void KERNEL(gated_backward)(const struct zinf_activate *op, const void *dy, void *dx)
+{
+    struct activation gated = activation_of(op, dy, dx);
+    zinf_cpu_for(op->rows, gated_backward_task, &gated);
 }
 
 struct rope {

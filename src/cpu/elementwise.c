@@ -39,17 +39,16 @@ static void add_task(void *context, int64_t task)
     FOR_DTYPE(op->to_dtype, add_chunk_from(constant_dtype, op, begin, end));
 }
 
-void KERNEL(accumulate)(void *to, enum zinf_dtype to_dtype, const void *from,
-                        enum zinf_dtype from_dtype, int64_t count, bool first)
+void KERNEL(accumulate)(const struct zinf_accumulate *op, const void *from, void *to)
 {
-    struct flat op = {to, from, to_dtype, from_dtype, count, .first = first};
-    zinf_cpu_for(chunks(count, CHUNK), add_task, &op);
+    struct flat add = {to, from, op->to_dtype, op->from_dtype, op->count, .first = op->first};
+    zinf_cpu_for(chunks(op->count, CHUNK), add_task, &add);
 }
 
-void KERNEL(cast)(void *to, enum zinf_dtype to_dtype, const void *from, enum zinf_dtype from_dtype,
-                  int64_t count)
+void KERNEL(cast)(const struct zinf_cast *op, const void *from, void *to)
 {
-    KERNEL(accumulate)(to, to_dtype, from, from_dtype, count, true);
+    const struct zinf_accumulate first = {op->from_dtype, op->to_dtype, op->count, true};
+    KERNEL(accumulate)(&first, from, to);
 }
 
 INLINE void reduce_chunk(enum zinf_dtype dtype, const struct flat *op, int64_t begin, int64_t end)
@@ -73,11 +72,11 @@ static void reduce_task(void *context, int64_t task)
     FOR_DTYPE(op->from_dtype, reduce_chunk(constant_dtype, op, begin, end));
 }
 
-void KERNEL(reduce)(void *to, enum zinf_dtype to_dtype, const void *parts, enum zinf_dtype dtype,
-                    int ranks, int64_t count, float scale, bool first)
+void KERNEL(reduce)(const struct zinf_reduce *op, const void *parts, void *to)
 {
-    struct flat op = {to, parts, to_dtype, dtype, count, ranks, scale, first};
-    zinf_cpu_for(chunks(count, CHUNK), reduce_task, &op);
+    struct flat sum = {to,        parts,     op->to_dtype, op->from_dtype,
+                       op->count, op->ranks, op->scale,    op->first};
+    zinf_cpu_for(chunks(op->count, CHUNK), reduce_task, &sum);
 }
 
 INLINE void scale_chunk(enum zinf_dtype dtype, const struct flat *op, int64_t begin, int64_t end)
@@ -93,10 +92,10 @@ static void scale_task(void *context, int64_t task)
     FOR_DTYPE(op->to_dtype, scale_chunk(constant_dtype, op, begin, end));
 }
 
-void KERNEL(scale)(void *x, enum zinf_dtype dtype, int64_t count, float scale)
+void KERNEL(scale)(const struct zinf_scale *op, void *x)
 {
-    struct flat op = {.to = x, .to_dtype = dtype, .count = count, .scale = scale};
-    zinf_cpu_for(chunks(count, CHUNK), scale_task, &op);
+    struct flat product = {.to = x, .to_dtype = op->dtype, .count = op->count, .scale = op->factor};
+    zinf_cpu_for(chunks(op->count, CHUNK), scale_task, &product);
 }
 
 struct scan {
@@ -130,15 +129,15 @@ static void square_task(void *context, int64_t task)
     FOR_DTYPE(op->dtype, op->sums[task] = square_chunk(constant_dtype, op->x, begin, end));
 }
 
-double KERNEL(square_sum)(const void *x, enum zinf_dtype dtype, int64_t count)
+double KERNEL(square_sum)(const struct zinf_scan *op, const void *x)
 {
-    struct scan op = {.x = x, .dtype = dtype, .count = count};
-    int64_t tasks = chunks(count, CHUNK);
-    op.sums = zinf_cpu_scratch(ZINF_SCRATCH_CALL, sizeof(double) * (size_t)(tasks + 1));
-    zinf_cpu_for(tasks, square_task, &op);
+    struct scan scan = {.x = x, .dtype = op->dtype, .count = op->count};
+    int64_t tasks = chunks(op->count, CHUNK);
+    scan.sums = zinf_cpu_scratch(ZINF_SCRATCH_CALL, sizeof(double) * (size_t)(tasks + 1));
+    zinf_cpu_for(tasks, square_task, &scan);
     double sum = 0;
     for (int64_t task = 0; task < tasks; task++)
-        sum += op.sums[task];
+        sum += scan.sums[task];
     return sum;
 }
 
@@ -173,9 +172,9 @@ static void nonfinite_task(void *context, int64_t task)
     }
 }
 
-int64_t KERNEL(first_nonfinite)(const void *x, enum zinf_dtype dtype, int64_t count)
+int64_t KERNEL(first_nonfinite)(const struct zinf_scan *op, const void *x)
 {
-    struct scan op = {.x = x, .dtype = dtype, .count = count, .found = INT64_MAX};
-    zinf_cpu_for(chunks(count, CHUNK), nonfinite_task, &op);
-    return op.found == INT64_MAX ? -1 : op.found;
+    struct scan scan = {.x = x, .dtype = op->dtype, .count = op->count, .found = INT64_MAX};
+    zinf_cpu_for(chunks(op->count, CHUNK), nonfinite_task, &scan);
+    return scan.found == INT64_MAX ? -1 : scan.found;
 }

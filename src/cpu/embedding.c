@@ -8,13 +8,26 @@ enum { ROWS_OF_TASK = 16 };
 
 struct embedding {
     enum zinf_dtype dtype;
-    const int32_t *ids; /* NULL: positions */
+    const int32_t *ids;
     int64_t tokens, sequence, columns, first_row, row_count;
     const void *from;
     void *to;
     int32_t *first_token, *next_token; /* of each row of the tile; of each token: the next with the
                                           same id; -1 = none */
 };
+
+static struct embedding embedding_of(const struct zinf_embedding *op, const void *from, void *to)
+{
+    return (struct embedding){.dtype = op->dtype,
+                              .ids = op->ids,
+                              .tokens = op->batch * op->sequence,
+                              .sequence = op->sequence,
+                              .columns = op->columns,
+                              .first_row = op->first_row,
+                              .row_count = op->row_count,
+                              .from = from,
+                              .to = to};
+}
 
 static void lookup_task(void *context, int64_t task)
 {
@@ -29,13 +42,10 @@ static void lookup_task(void *context, int64_t task)
     }
 }
 
-void KERNEL(embedding_forward)(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                               int64_t columns, int64_t first_row, int64_t row_count,
-                               const void *tile, void *x)
+void KERNEL(embedding_forward)(const struct zinf_embedding *op, const void *tile, void *x)
 {
-    struct embedding op = {dtype,     ids,  tokens, 0,    columns, first_row,
-                           row_count, tile, x,      NULL, NULL};
-    zinf_cpu_for(chunks(tokens, ROWS_OF_TASK), lookup_task, &op);
+    struct embedding lookup = embedding_of(op, tile, x);
+    zinf_cpu_for(chunks(lookup.tokens, ROWS_OF_TASK), lookup_task, &lookup);
 }
 
 /** Chain the tokens of each row, first to last: chains are walked in token order whoever owns the
@@ -78,14 +88,11 @@ static void gather_task(void *context, int64_t task)
             FOR_DTYPE(op->dtype, gather_row(constant_dtype, op, row));
 }
 
-void KERNEL(embedding_backward)(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                                int64_t columns, int64_t first_row, int64_t row_count,
-                                const void *dx, void *dtile)
+void KERNEL(embedding_backward)(const struct zinf_embedding *op, const void *dx, void *dtile)
 {
-    struct embedding op = {dtype,     ids, tokens, 0,    columns, first_row,
-                           row_count, dx,  dtile,  NULL, NULL};
-    chain_tokens(&op);
-    zinf_cpu_for(chunks(row_count, ROWS_OF_TASK), gather_task, &op);
+    struct embedding gather = embedding_of(op, dx, dtile);
+    chain_tokens(&gather);
+    zinf_cpu_for(chunks(op->row_count, ROWS_OF_TASK), gather_task, &gather);
 }
 
 INLINE void add_position(enum zinf_dtype dtype, const struct embedding *op, int64_t token)
@@ -106,14 +113,10 @@ static void add_position_task(void *context, int64_t token)
     FOR_DTYPE(op->dtype, add_position(constant_dtype, op, token));
 }
 
-void KERNEL(position_forward)(enum zinf_dtype dtype, int64_t batch, int64_t sequence,
-                              int64_t columns, int64_t first_row, int64_t row_count,
-                              const void *tile, void *x)
+void KERNEL(position_forward)(const struct zinf_embedding *op, const void *tile, void *x)
 {
-    struct embedding op = {.dtype = dtype, .tokens = batch * sequence, .sequence = sequence};
-    op.columns = columns, op.first_row = first_row, op.row_count = row_count;
-    op.from = tile, op.to = x;
-    zinf_cpu_for(op.tokens, add_position_task, &op);
+    struct embedding add = embedding_of(op, tile, x);
+    zinf_cpu_for(add.tokens, add_position_task, &add);
 }
 
 /** Sum over the samples; positions behind the sequence have no gradient. */
@@ -136,12 +139,8 @@ static void sum_position_task(void *context, int64_t row)
     FOR_DTYPE(op->dtype, sum_position(constant_dtype, op, row));
 }
 
-void KERNEL(position_backward)(enum zinf_dtype dtype, int64_t batch, int64_t sequence,
-                               int64_t columns, int64_t first_row, int64_t row_count,
-                               const void *dx, void *dtile)
+void KERNEL(position_backward)(const struct zinf_embedding *op, const void *dx, void *dtile)
 {
-    struct embedding op = {.dtype = dtype, .tokens = batch * sequence, .sequence = sequence};
-    op.columns = columns, op.first_row = first_row, op.row_count = row_count;
-    op.from = dx, op.to = dtile;
-    zinf_cpu_for(row_count, sum_position_task, &op);
+    struct embedding sum = embedding_of(op, dx, dtile);
+    zinf_cpu_for(op->row_count, sum_position_task, &sum);
 }

@@ -44,49 +44,31 @@ extern const struct zinf_cpu_rows KERNEL(rows);
 extern const struct zinf_ops KERNEL(ops);
 
 void KERNEL(matmul)(const struct zinf_matmul *op);
-void KERNEL(bias_backward)(void *bias_gradient, const void *dy, enum zinf_dtype dtype, int64_t rows,
-                           int64_t columns);
+void KERNEL(bias_backward)(const struct zinf_column_sum *op, const void *dy, void *dbias);
 void KERNEL(norm_forward)(const struct zinf_norm *op, void *y);
 void KERNEL(norm_backward)(const struct zinf_norm *op, const void *dy, const void *residual,
                            void *dx, void *dweight, void *dbias);
 void KERNEL(attention_forward)(const struct zinf_attention *op, void *y);
 void KERNEL(attention_backward)(const struct zinf_attention *op, const void *dy, void *dqkv);
 void KERNEL(rope)(const struct zinf_rope *op, void *x);
-void KERNEL(activation_forward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                const void *x, void *y);
-void KERNEL(activation_backward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                 const void *x, const void *dy, void *dx);
-void KERNEL(gated_forward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                           int64_t features, const void *gate_up, void *y);
-void KERNEL(gated_backward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                            int64_t features, const void *gate_up, const void *dy, void *dgate_up);
-void KERNEL(dropout_add)(const struct zinf_dropout *dropout, enum zinf_dtype dtype, int64_t batch,
-                         int64_t per_sample, const void *x, const void *residual, void *y);
-void KERNEL(embedding_forward)(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                               int64_t columns, int64_t first_row, int64_t row_count,
-                               const void *tile, void *x);
-void KERNEL(embedding_backward)(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                                int64_t columns, int64_t first_row, int64_t row_count,
-                                const void *dx, void *dtile);
-void KERNEL(position_forward)(enum zinf_dtype dtype, int64_t batch, int64_t sequence,
-                              int64_t columns, int64_t first_row, int64_t row_count,
-                              const void *tile, void *x);
-void KERNEL(position_backward)(enum zinf_dtype dtype, int64_t batch, int64_t sequence,
-                               int64_t columns, int64_t first_row, int64_t row_count,
-                               const void *dx, void *dtile);
+void KERNEL(activation_forward)(const struct zinf_activate *op, void *y);
+void KERNEL(activation_backward)(const struct zinf_activate *op, const void *dy, void *dx);
+void KERNEL(gated_forward)(const struct zinf_activate *op, void *y);
+void KERNEL(gated_backward)(const struct zinf_activate *op, const void *dy, void *dx);
+void KERNEL(dropout_add)(const struct zinf_dropout_add *op, const void *x, const void *residual,
+                         void *y);
+void KERNEL(embedding_forward)(const struct zinf_embedding *op, const void *tile, void *x);
+void KERNEL(embedding_backward)(const struct zinf_embedding *op, const void *dx, void *dtile);
+void KERNEL(position_forward)(const struct zinf_embedding *op, const void *tile, void *x);
+void KERNEL(position_backward)(const struct zinf_embedding *op, const void *dx, void *dtile);
 void KERNEL(loss_tile_forward)(const struct zinf_loss_tile *op, const void *logits);
-void KERNEL(loss_tile_backward)(const struct zinf_loss_tile *op, float scale, void *logits);
-void KERNEL(cast)(void *to, enum zinf_dtype to_dtype, const void *from, enum zinf_dtype from_dtype,
-                  int64_t count);
-void KERNEL(accumulate)(void *to, enum zinf_dtype to_dtype, const void *from,
-                        enum zinf_dtype from_dtype, int64_t count, bool first);
-void KERNEL(reduce)(void *to, enum zinf_dtype to_dtype, const void *parts, enum zinf_dtype dtype,
-                    int ranks, int64_t count, float scale, bool first);
-void KERNEL(scale)(void *x, enum zinf_dtype dtype, int64_t count, float scale);
-double KERNEL(square_sum)(const void *x, enum zinf_dtype dtype, int64_t count);
-int64_t KERNEL(first_nonfinite)(const void *x, enum zinf_dtype dtype, int64_t count);
-void KERNEL(update)(const struct zinf_update *options, int64_t count, float *weights,
-                    float *const state[2], const void *gradient, enum zinf_dtype gradient_dtype,
-                    void *low, enum zinf_dtype low_dtype);
+void KERNEL(loss_tile_backward)(const struct zinf_loss_tile *op, void *logits);
+void KERNEL(cast)(const struct zinf_cast *op, const void *from, void *to);
+void KERNEL(accumulate)(const struct zinf_accumulate *op, const void *from, void *to);
+void KERNEL(reduce)(const struct zinf_reduce *op, const void *parts, void *to);
+void KERNEL(scale)(const struct zinf_scale *op, void *x);
+double KERNEL(square_sum)(const struct zinf_scan *op, const void *x);
+int64_t KERNEL(first_nonfinite)(const struct zinf_scan *op, const void *x);
+void KERNEL(update)(const struct zinf_update_op *op);
 
 #endif

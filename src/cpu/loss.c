@@ -13,7 +13,6 @@ struct loss {
     const struct zinf_loss_tile *op;
     const void *logits;
     void *gradient;
-    float scale;
 };
 
 INLINE float row_maximum(enum zinf_dtype dtype, const void *x, int64_t columns)
@@ -82,7 +81,7 @@ INLINE void backward_row(enum zinf_dtype dtype, const struct loss *loss, int64_t
         return;
     }
     int64_t target = op->targets[row] - op->first_column;
-    float maximum = op->maximum[row], scale = loss->scale, per_sum = scale / op->sum[row];
+    float maximum = op->maximum[row], scale = op->scale, per_sum = scale / op->sum[row];
     /* The gradient takes the logits' place: no rank has room for both. */
     bool inside = target >= 0 && target < op->columns;
     vfloat at_target = {0};
@@ -102,8 +101,8 @@ static void backward_task(void *context, int64_t row)
     FOR_DTYPE(loss->op->dtype, backward_row(constant_dtype, loss, row));
 }
 
-void KERNEL(loss_tile_backward)(const struct zinf_loss_tile *op, float scale, void *logits)
+void KERNEL(loss_tile_backward)(const struct zinf_loss_tile *op, void *logits)
 {
-    struct loss loss = {.op = op, .gradient = logits, .scale = scale};
+    struct loss loss = {.op = op, .gradient = logits};
     zinf_cpu_for(op->rows, backward_task, &loss);
 }

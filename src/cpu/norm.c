@@ -167,36 +167,35 @@ void KERNEL(norm_backward)(const struct zinf_norm *op, const void *dy, const voi
 }
 
 struct bias {
-    void *gradient;
+    const struct zinf_column_sum *op;
     const void *dy;
-    enum zinf_dtype dtype;
-    int64_t rows, columns;
+    void *gradient;
 };
 
 enum { BIAS_COLUMNS = 128 }; /* of one task: it reads 512 bytes of each row in fp32 */
 
-INLINE void bias_columns(enum zinf_dtype dtype, const struct bias *op, int64_t begin, int64_t end)
+INLINE void bias_columns(enum zinf_dtype dtype, const struct bias *bias, int64_t begin, int64_t end)
 {
     enum { VECTORS = BIAS_COLUMNS / WIDTH };
+    const int64_t rows = bias->op->rows, columns = bias->op->columns;
     vfloat sum[VECTORS] = {0};
-    for (int64_t row = 0; row < op->rows; row++)
+    for (int64_t row = 0; row < rows; row++)
         for (int64_t v = 0; v < VECTORS && begin + v * WIDTH < end; v++)
             sum[v] +=
-                load(dtype, op->dy, row * op->columns + begin + v * WIDTH, end - begin - v * WIDTH);
+                load(dtype, bias->dy, row * columns + begin + v * WIDTH, end - begin - v * WIDTH);
     for (int64_t v = 0; v < VECTORS && begin + v * WIDTH < end; v++)
-        store(dtype, op->gradient, begin + v * WIDTH, end - begin - v * WIDTH, sum[v]);
+        store(dtype, bias->gradient, begin + v * WIDTH, end - begin - v * WIDTH, sum[v]);
 }
 
 static void bias_task(void *context, int64_t task)
 {
-    const struct bias *op = context;
-    int64_t begin = task * BIAS_COLUMNS, end = least(begin + BIAS_COLUMNS, op->columns);
-    FOR_DTYPE(op->dtype, bias_columns(constant_dtype, op, begin, end));
+    const struct bias *bias = context;
+    int64_t begin = task * BIAS_COLUMNS, end = least(begin + BIAS_COLUMNS, bias->op->columns);
+    FOR_DTYPE(bias->op->dtype, bias_columns(constant_dtype, bias, begin, end));
 }
 
-void KERNEL(bias_backward)(void *bias_gradient, const void *dy, enum zinf_dtype dtype, int64_t rows,
-                           int64_t columns)
+void KERNEL(bias_backward)(const struct zinf_column_sum *op, const void *dy, void *dbias)
 {
-    struct bias op = {bias_gradient, dy, dtype, rows, columns};
-    zinf_cpu_for(chunks(columns, BIAS_COLUMNS), bias_task, &op);
+    struct bias bias = {op, dy, dbias};
+    zinf_cpu_for(chunks(op->columns, BIAS_COLUMNS), bias_task, &bias);
 }

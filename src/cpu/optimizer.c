@@ -157,17 +157,19 @@ static void set_coefficients(struct update *op, const struct zinf_update *option
     op->nesterov = options->nesterov;
 }
 
-void KERNEL(update)(const struct zinf_update *options, int64_t count, float *weights,
-                    float *const state[2], const void *gradient, enum zinf_dtype gradient_dtype,
-                    void *low, enum zinf_dtype low_dtype)
+void KERNEL(update)(const struct zinf_update_op *op)
 {
-    struct update op = {.options = options, .count = count, .weights = weights};
-    op.state0 = options->optimizer == ZINF_SGD && options->momentum == 0.0 ? NULL : state[0];
-    op.state1 = options->optimizer == ZINF_ADAM ? state[1] : NULL;
-    op.gradient = gradient;
-    op.gradient_dtype = gradient_dtype;
-    op.low = low;
-    op.low_dtype = low_dtype;
-    set_coefficients(&op, options);
-    zinf_cpu_for(chunks(count, CHUNK), update_task, &op);
+    const struct zinf_update *options = &op->options;
+    bool stateless = options->optimizer == ZINF_SGD && options->momentum == 0.0;
+    struct update update = {.options = options,
+                            .count = op->count,
+                            .weights = op->weights,
+                            .state0 = stateless ? NULL : op->state[0],
+                            .state1 = options->optimizer == ZINF_ADAM ? op->state[1] : NULL,
+                            .gradient = op->gradient,
+                            .gradient_dtype = op->gradient_dtype,
+                            .low_dtype = op->low_dtype,
+                            .low = op->low};
+    set_coefficients(&update, options);
+    zinf_cpu_for(chunks(op->count, CHUNK), update_task, &update);
 }

@@ -7,6 +7,9 @@
  * device memory, aligned to at least 4 bytes. Outputs do not overlap inputs unless said. Operations do not fail: what can fail is asserted
  * (shape) or ends the run (a library's error). They run in order on the caller's stream and do not wait for it.
  *
+ * Every entry takes one struct, which says what to do in which shape, and then what it reads and what it writes, in this order. The struct
+ * is read before the call returns: a caller may copy it to call later, or change it for the next call.
+ *
  * Source of formulas: PyTorch 2.9's definitions of the layers of the same name; backward formulas are their derivatives.
  */
 #ifndef ZINF_DEVICE_OPS_H
@@ -39,7 +42,36 @@ struct zinf_matmul {
     bool accumulate;  /* c += */
 };
 
+/** Sums of columns: the gradient of a bias. */
+struct zinf_column_sum {
+    enum zinf_dtype dtype;
+    int64_t rows, columns; /* of dy; no rows: zeros are written */
+};
+
 enum zinf_activation { ZINF_GELU_TANH, ZINF_GELU_ERF, ZINF_RELU, ZINF_SILU };
+
+/** An activation function of x (T, F), or of the first half of each row of x (T, 2 F): gate, then up (gated units). */
+struct zinf_activate {
+    enum zinf_activation kind;
+    enum zinf_dtype dtype;
+    int64_t rows, features; /* T, F */
+    const void *x;          /* as it was before the function, backward too */
+};
+
+/** Dropout of x (B, per_sample), e.g. (4, 1024 * 768), then an addition: two operations in PyTorch, so the first is rounded too. */
+struct zinf_dropout_add {
+    enum zinf_dtype dtype;
+    int64_t batch, per_sample;
+    struct zinf_dropout dropout;
+};
+
+/** Rows first_row .. first_row + row_count - 1 (the tile, (row_count, C)) of the table of tokens or of learned positions; x is (B, S, C). */
+struct zinf_embedding {
+    enum zinf_dtype dtype;
+    int64_t batch, sequence, columns;
+    int64_t first_row, row_count;
+    const int32_t *ids; /* (B, S); not read where rows are positions */
+};
 
 /** Layer or RMS normalisation of rows (T, C): bias and mean NULL = RMS norm (y = x * rstd * weight). */
 struct zinf_norm {
@@ -83,6 +115,7 @@ struct zinf_loss_tile {
     int64_t rows, columns, first_column;
     const int32_t *targets;            /* (rows); -100 = not counted */
     float *maximum, *sum, *target_logit; /* (rows) each; start: -inf, 0, 0 */
+    float scale;                         /* of the gradient: backward only */
 };
 
 enum zinf_optimizer { ZINF_ADAM, ZINF_ADAGRAD, ZINF_LION, ZINF_SGD };
@@ -98,14 +131,63 @@ struct zinf_update {
     float gradient_scale; /* multiplied into each gradient first: 1 / loss scale / clip coefficient */
 };
 
+/** One run of elements and the update it gets. */
+struct zinf_update_op {
+    struct zinf_update options;
+    int64_t count;
+    float *weights;
+    float *state[2]; /* as the optimizer needs: Adam exp_avg, exp_avg_sq; Adagrad sum; Lion exp_avg; SGD momentum_buffer */
+    const void *gradient;
+    enum zinf_dtype gradient_dtype;
+    enum zinf_dtype low_dtype;
+    void *low; /* the copy of the new weights, rounded to low_dtype; NULL = none */
+};
+
+/** Elements of one type rounded to another; from and to (count). */
+struct zinf_cast {
+    enum zinf_dtype from_dtype, to_dtype;
+    int64_t count;
+};
+
+/** to (count) = to + from, summed in fp32 and rounded once; first: to = from. */
+struct zinf_accumulate {
+    enum zinf_dtype from_dtype, to_dtype;
+    int64_t count;
+    bool first;
+};
+
+/**
+ * The sum of a reduce-scatter: parts (ranks, count), added in fp32 in the order of ranks, times `scale`, rounded once to to_dtype, then
+ * added to `to` (count) as zinf_accumulate says.
+ */
+struct zinf_reduce {
+    enum zinf_dtype from_dtype, to_dtype;
+    int ranks;
+    int64_t count;
+    float scale;
+    bool first;
+};
+
+/** x (count) *= factor. */
+struct zinf_scale {
+    enum zinf_dtype dtype;
+    int64_t count;
+    float factor;
+};
+
+/** What is looked for in x (count). */
+struct zinf_scan {
+    enum zinf_dtype dtype;
+    int64_t count;
+};
+
 struct zinf_ops {
     const char *name; /* e.g. "cpu avx512" */
 
     void (*matmul)(const struct zinf_matmul *op);
 
-    /** bias_gradient (C) = sum over rows of dy (T, C). */
-    void (*bias_backward)(void *bias_gradient, const void *dy, enum zinf_dtype dtype, int64_t rows,
-                          int64_t columns);
+    /** dbias (C) = sum over rows of dy (T, C). */
+    void (*bias_backward)(const struct zinf_column_sum *op, const void *dy, void *dbias);
 
     void (*norm_forward)(const struct zinf_norm *op, void *y);
     /** dx (T, C) = gradient + residual (T, C; NULL = none, may be dx itself); dweight, dbias (C) written. */
@@ -119,63 +201,39 @@ struct zinf_ops {
 
     void (*rope)(const struct zinf_rope *op, void *x); /* in place */
 
-    /** y = f(x), `count` elements; dx = f'(x) * dy, dx may be dy. */
-    void (*activation_forward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                               const void *x, void *y);
-    void (*activation_backward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t count,
-                                const void *x, const void *dy, void *dx);
-    /** gate_up (T, 2 F): y (T, F) = f(gate) * up. dgate_up as gate_up. f is rounded to dtype before the product, as PyTorch does. */
-    void (*gated_forward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                          int64_t features, const void *gate_up, void *y);
-    void (*gated_backward)(enum zinf_activation kind, enum zinf_dtype dtype, int64_t rows,
-                           int64_t features, const void *gate_up, const void *dy, void *dgate_up);
+    /** y = f(x); dx = f'(x) * dy, dx may be dy. All (T, F). */
+    void (*activation_forward)(const struct zinf_activate *op, void *y);
+    void (*activation_backward)(const struct zinf_activate *op, const void *dy, void *dx);
+    /** y (T, F) = f(gate) * up; dx (T, 2 F) as op->x. f is rounded to dtype before the product, as PyTorch does. */
+    void (*gated_forward)(const struct zinf_activate *op, void *y);
+    void (*gated_backward)(const struct zinf_activate *op, const void *dy, void *dx);
 
     /** y (B, per_sample) = residual (NULL = none) + dropout(x); y may be x or residual. */
-    void (*dropout_add)(const struct zinf_dropout *dropout, enum zinf_dtype dtype, int64_t batch,
-                        int64_t per_sample, const void *x, const void *residual, void *y);
+    void (*dropout_add)(const struct zinf_dropout_add *op, const void *x, const void *residual, void *y);
 
-    /** x (T, C): rows whose id lies in first_row .. first_row + row_count - 1 are written from the tile (row_count, C); others stay. */
-    void (*embedding_forward)(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens, int64_t columns,
-                              int64_t first_row, int64_t row_count, const void *tile, void *x);
+    /** The rows of x whose id lies in the tile are written from it; others stay. */
+    void (*embedding_forward)(const struct zinf_embedding *op, const void *tile, void *x);
     /** dtile (row_count, C) is written: row r = sum over tokens with that id, in token order (fp32), of dx. */
-    void (*embedding_backward)(enum zinf_dtype dtype, const int32_t *ids, int64_t tokens,
-                               int64_t columns, int64_t first_row, int64_t row_count, const void *dx,
-                               void *dtile);
-    /** Learned positions: x (B, S, C) += tile row s for first_row <= s < first_row + row_count. */
-    void (*position_forward)(enum zinf_dtype dtype, int64_t batch, int64_t sequence, int64_t columns,
-                             int64_t first_row, int64_t row_count, const void *tile, void *x);
-    void (*position_backward)(enum zinf_dtype dtype, int64_t batch, int64_t sequence, int64_t columns,
-                              int64_t first_row, int64_t row_count, const void *dx, void *dtile);
+    void (*embedding_backward)(const struct zinf_embedding *op, const void *dx, void *dtile);
+    /** Learned positions: row s of every sample of x += row s of the table, where it lies in the tile. */
+    void (*position_forward)(const struct zinf_embedding *op, const void *tile, void *x);
+    /** dtile (row_count, C) is written: row s = sum over samples, in their order (fp32), of dx; behind the sequence 0. */
+    void (*position_backward)(const struct zinf_embedding *op, const void *dx, void *dtile);
 
     void (*loss_tile_forward)(const struct zinf_loss_tile *op, const void *logits);
     /** logits become their gradient: (softmax - one_hot) * scale; rows not counted become 0. */
-    void (*loss_tile_backward)(const struct zinf_loss_tile *op, float scale, void *logits);
+    void (*loss_tile_backward)(const struct zinf_loss_tile *op, void *logits);
 
-    void (*cast)(void *to, enum zinf_dtype to_dtype, const void *from, enum zinf_dtype from_dtype,
-                 int64_t count);
-    /** to = to + from, summed in fp32 and rounded to to_dtype; first: to = from. */
-    void (*accumulate)(void *to, enum zinf_dtype to_dtype, const void *from,
-                       enum zinf_dtype from_dtype, int64_t count, bool first);
-    /**
-     * The sum of a reduce-scatter: parts (ranks, count) of `dtype`, added in fp32 in the order of ranks, times `scale`, rounded once to
-     * to_dtype, then as accumulate() into `to`.
-     */
-    void (*reduce)(void *to, enum zinf_dtype to_dtype, const void *parts, enum zinf_dtype dtype,
-                   int ranks, int64_t count, float scale, bool first);
-    /** x *= scale in place. */
-    void (*scale)(void *x, enum zinf_dtype dtype, int64_t count, float scale);
+    void (*cast)(const struct zinf_cast *op, const void *from, void *to);
+    void (*accumulate)(const struct zinf_accumulate *op, const void *from, void *to);
+    void (*reduce)(const struct zinf_reduce *op, const void *parts, void *to);
+    void (*scale)(const struct zinf_scale *op, void *x); /* in place */
     /** Sum of squares in double; inf or nan when an element is not finite. */
-    double (*square_sum)(const void *x, enum zinf_dtype dtype, int64_t count);
+    double (*square_sum)(const struct zinf_scan *op, const void *x);
     /** Index of the first element that is not finite, or -1. */
-    int64_t (*first_nonfinite)(const void *x, enum zinf_dtype dtype, int64_t count);
+    int64_t (*first_nonfinite)(const struct zinf_scan *op, const void *x);
 
-    /**
-     * Update one run of `count` elements. state[0], state[1]: as the optimizer needs (Adam exp_avg, exp_avg_sq; Adagrad sum; Lion exp_avg;
-     * SGD momentum_buffer). low (NULL = none): the 16-bit copy of the new weights.
-     */
-    void (*update)(const struct zinf_update *options, int64_t count, float *weights,
-                   float *const state[2], const void *gradient, enum zinf_dtype gradient_dtype,
-                   void *low, enum zinf_dtype low_dtype);
+    void (*update)(const struct zinf_update_op *op);
 };
 
 /** The CPU backend for this machine: the widest instruction set it has, unless ZINF_ISA (avx512, avx2, plain) names a narrower one. */

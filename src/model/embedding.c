@@ -4,49 +4,53 @@
  */
 #include "model/pass.h"
 
+static struct zinf_embedding embedding_of(const struct zinf_pass *pass,
+                                          const struct zinf_block *block)
+{
+    return (struct zinf_embedding){.dtype = pass->dtype,
+                                   .batch = pass->batch,
+                                   .sequence = pass->sequence,
+                                   .columns = pass->model->hidden,
+                                   .first_row = block->first_row,
+                                   .row_count = block->row_count,
+                                   .ids = pass->inputs};
+}
+
 void zinf_embedding_forward(const struct zinf_pass *pass, const struct zinf_block *block,
                             const void *weights, void *x)
 {
-    const int64_t columns = pass->model->hidden;
+    const struct zinf_embedding embedding = embedding_of(pass, block);
     if (block->kind == ZINF_BLOCK_POSITION)
-        pass->ops->position_forward(pass->dtype, pass->batch, pass->sequence, columns,
-                                    block->first_row, block->row_count, weights, x);
+        pass->ops->position_forward(&embedding, weights, x);
     else
-        pass->ops->embedding_forward(pass->dtype, pass->inputs, zinf_pass_tokens(pass), columns,
-                                     block->first_row, block->row_count, weights, x);
+        pass->ops->embedding_forward(&embedding, weights, x);
 }
 
 void zinf_embedding_dropout(const struct zinf_pass *pass, void *x)
 {
-    struct zinf_dropout dropout =
-        zinf_pass_dropout(pass, 0, ZINF_DROPOUT_EMBEDDING, pass->model->embedding_dropout);
-    if (dropout.p > 0)
-        pass->ops->dropout_add(&dropout, pass->dtype, pass->batch,
-                               pass->sequence * pass->model->hidden, x, NULL, x);
+    const struct zinf_dropout_add drop =
+        zinf_pass_dropout_add(pass, 0, ZINF_DROPOUT_EMBEDDING, pass->model->embedding_dropout);
+    if (drop.dropout.p > 0)
+        pass->ops->dropout_add(&drop, x, NULL, x);
 }
 
-/* torch.nn.Embedding gives the row of padding_idx no gradient. A sum over no rows writes zeros,
- * whatever stood there (inf too). */
+/* torch.nn.Embedding gives the row of padding_idx no gradient. */
 static void zero_padding_row(const struct zinf_pass *pass, const struct zinf_block *block,
                              void *dweights)
 {
     const int64_t row = pass->model->padding_row - block->first_row, columns = pass->model->hidden;
-    if (pass->model->padding_row < 0 || row < 0 || row >= block->row_count)
-        return;
-    pass->ops->bias_backward(zinf_pass_to(pass, dweights, row * columns), dweights, pass->dtype, 0,
-                             columns);
+    if (pass->model->padding_row >= 0 && row >= 0 && row < block->row_count)
+        zinf_pass_zero(pass, zinf_pass_to(pass, dweights, row * columns), columns);
 }
 
 void zinf_embedding_backward(const struct zinf_pass *pass, const struct zinf_block *block,
                              const void *dx, void *dweights)
 {
-    const int64_t columns = pass->model->hidden;
+    const struct zinf_embedding embedding = embedding_of(pass, block);
     if (block->kind == ZINF_BLOCK_POSITION) {
-        pass->ops->position_backward(pass->dtype, pass->batch, pass->sequence, columns,
-                                     block->first_row, block->row_count, dx, dweights);
+        pass->ops->position_backward(&embedding, dx, dweights);
         return;
     }
-    pass->ops->embedding_backward(pass->dtype, pass->inputs, zinf_pass_tokens(pass), columns,
-                                  block->first_row, block->row_count, dx, dweights);
+    pass->ops->embedding_backward(&embedding, dx, dweights);
     zero_padding_row(pass, block, dweights);
 }

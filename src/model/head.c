@@ -66,8 +66,14 @@ static struct strip strip_of(const struct zinf_pass *pass, const struct zinf_blo
                           .first = first,
                           .count = count,
                           .weights = zinf_pass_at(pass, weights, first * pass->model->hidden),
-                          .tile = {pass->dtype, tokens, count, block->first_row + first,
-                                   pass->targets, loss->maximum, loss->sum, loss->target_logit}};
+                          .tile = {.dtype = pass->dtype,
+                                   .rows = tokens,
+                                   .columns = count,
+                                   .first_column = block->first_row + first,
+                                   .targets = pass->targets,
+                                   .maximum = loss->maximum,
+                                   .sum = loss->sum,
+                                   .target_logit = loss->target_logit}};
 }
 
 /* logits (T, count) = y (T, C) W^T, into scratch */
@@ -159,9 +165,10 @@ void zinf_head_backward(const struct zinf_pass *pass, const struct zinf_block *b
                         const struct zinf_head_gradients *gradients)
 {
     for (int64_t first = 0; first < block->row_count;) {
-        const struct strip strip = strip_of(pass, block, weights, loss, first);
+        struct strip strip = strip_of(pass, block, weights, loss, first);
+        strip.tile.scale = gradients->scale;
         make_logits(pass, &strip, y);
-        pass->ops->loss_tile_backward(&strip.tile, gradients->scale, pass->scratch);
+        pass->ops->loss_tile_backward(&strip.tile, pass->scratch);
         backward_input(pass, &strip, gradients->first && first == 0, gradients->dy);
         backward_weight(pass, &strip, y, gradients->dweights);
         first += strip.count;
@@ -170,6 +177,7 @@ void zinf_head_backward(const struct zinf_pass *pass, const struct zinf_block *b
 
 void zinf_head_backward_end(const struct zinf_pass *pass, const float *dy, void *dy_out)
 {
-    pass->ops->cast(dy_out, pass->dtype, dy, ZINF_FP32,
-                    zinf_pass_tokens(pass) * pass->model->hidden);
+    const struct zinf_cast cast = {ZINF_FP32, pass->dtype,
+                                   zinf_pass_tokens(pass) * pass->model->hidden};
+    pass->ops->cast(&cast, dy, dy_out);
 }

@@ -17,6 +17,21 @@ struct zinf_dropout zinf_pass_dropout(const struct zinf_pass *pass, int layer,
                                  .p = pass->training ? (float)p : 0};
 }
 
+struct zinf_dropout_add zinf_pass_dropout_add(const struct zinf_pass *pass, int layer,
+                                              enum zinf_dropout_kind kind, double p)
+{
+    return (struct zinf_dropout_add){.dtype = pass->dtype,
+                                     .batch = pass->batch,
+                                     .per_sample = pass->sequence * pass->model->hidden,
+                                     .dropout = zinf_pass_dropout(pass, layer, kind, p)};
+}
+
+void zinf_pass_zero(const struct zinf_pass *pass, void *to, int64_t count)
+{
+    const struct zinf_column_sum none = {pass->dtype, 0, count};
+    pass->ops->bias_backward(&none, to, to);
+}
+
 void *zinf_pass_to(const struct zinf_pass *pass, void *base, int64_t offset)
 {
     if (offset < 0)

@@ -192,9 +192,9 @@ static void linear_backward_weight(const struct layer *layer, const struct linea
                                         .c = zinf_pass_to(pass, dweights, linear->weight),
                                         .ldc = conv1d ? linear->out : linear->in};
     pass->ops->matmul(&product);
+    const struct zinf_column_sum bias = {pass->dtype, layer->tokens, linear->out};
     if (linear->bias >= 0)
-        pass->ops->bias_backward(zinf_pass_to(pass, dweights, linear->bias), dy, pass->dtype,
-                                 layer->tokens, linear->out);
+        pass->ops->bias_backward(&bias, dy, zinf_pass_to(pass, dweights, linear->bias));
 }
 
 static struct zinf_norm norm_of(const struct zinf_pass *pass, const void *x, const void *weight,
@@ -253,10 +253,9 @@ static void add_residual(const struct layer *layer, enum zinf_dropout_kind kind,
                          const void *residual, void *y)
 {
     const struct zinf_pass *pass = layer->pass;
-    const struct zinf_dropout dropout =
-        zinf_pass_dropout(pass, layer->number, kind, layer->model->residual_dropout);
-    pass->ops->dropout_add(&dropout, pass->dtype, pass->batch,
-                           pass->sequence * layer->model->hidden, x, residual, y);
+    const struct zinf_dropout_add add =
+        zinf_pass_dropout_add(pass, layer->number, kind, layer->model->residual_dropout);
+    pass->ops->dropout_add(&add, x, residual, y);
 }
 
 /* The gradient behind a dropout: dy itself when there is none. */
@@ -269,16 +268,32 @@ static const void *mask_gradient(const struct layer *layer, enum zinf_dropout_ki
     return masked;
 }
 
+static struct zinf_activate activate_of(const struct layer *layer, const void *up)
+{
+    return (struct zinf_activate){.kind = layer->model->activation,
+                                  .dtype = layer->pass->dtype,
+                                  .rows = layer->tokens,
+                                  .features = layer->model->features,
+                                  .x = up};
+}
+
 static void activate(const struct layer *layer, const void *up, void *activated)
 {
-    const struct zinf_model *model = layer->model;
-    const struct zinf_pass *pass = layer->pass;
-    if (model->gated)
-        pass->ops->gated_forward(model->activation, pass->dtype, layer->tokens, model->features, up,
-                                 activated);
+    const struct zinf_activate op = activate_of(layer, up);
+    if (layer->model->gated)
+        layer->pass->ops->gated_forward(&op, activated);
     else
-        pass->ops->activation_forward(model->activation, pass->dtype,
-                                      layer->tokens * model->features, up, activated);
+        layer->pass->ops->activation_forward(&op, activated);
+}
+
+static void activate_backward(const struct layer *layer, const void *up, const void *dactivated,
+                              void *dup)
+{
+    const struct zinf_activate op = activate_of(layer, up);
+    if (layer->model->gated)
+        layer->pass->ops->gated_backward(&op, dactivated, dup);
+    else
+        layer->pass->ops->activation_backward(&op, dactivated, dup);
 }
 
 void zinf_layer_forward(const struct zinf_pass *pass, int number, const void *weights,
@@ -312,8 +327,6 @@ void zinf_layer_forward(const struct zinf_pass *pass, int number, const void *we
     add_residual(&layer, ZINF_DROPOUT_AFTER_MLP, y, saved.middle, y);
 }
 
-/* A sum over no rows writes zeros: so the gaps between groups become zero without a kernel of their
- * own. */
 static void zero_gaps(const struct zinf_pass *pass, void *dweights)
 {
     const struct zinf_block *block = &pass->model->blocks[pass->model->first_layer_block];
@@ -321,8 +334,7 @@ static void zero_gaps(const struct zinf_pass *pass, void *dweights)
     for (int i = 0; i < block->piece_count; i++) {
         const struct zinf_piece *piece = &block->pieces[i];
         if (piece->block_offset > end)
-            pass->ops->bias_backward(zinf_pass_to(pass, dweights, end), dweights, pass->dtype, 0,
-                                     piece->block_offset - end);
+            zinf_pass_zero(pass, zinf_pass_to(pass, dweights, end), piece->block_offset - end);
         end = piece->block_offset + piece->count;
     }
 }
@@ -332,19 +344,12 @@ static void mlp_backward(const struct layer *layer, const struct saved *saved,
                          const struct scratch *scratch, void *dx, void *dweights)
 {
     const struct zinf_pass *pass = layer->pass;
-    const struct zinf_model *model = layer->model;
-    const struct zinf_layer_offsets *at = &model->layer;
+    const struct zinf_layer_offsets *at = &layer->model->layer;
     const void *dy = mask_gradient(layer, ZINF_DROPOUT_AFTER_MLP, dx, scratch->masked);
     activate(layer, saved->up, scratch->activated);
     linear_backward_weight(layer, &layer->down, scratch->activated, dy, dweights);
     linear_backward_input(layer, &layer->down, dy, scratch->activated);
-    if (model->gated)
-        pass->ops->gated_backward(model->activation, pass->dtype, layer->tokens, model->features,
-                                  saved->up, scratch->activated, scratch->dup);
-    else
-        pass->ops->activation_backward(model->activation, pass->dtype,
-                                       layer->tokens * model->features, saved->up,
-                                       scratch->activated, scratch->dup);
+    activate_backward(layer, saved->up, scratch->activated, scratch->dup);
     const struct zinf_norm norm =
         norm_of(pass, saved->middle, weight_at(layer, at->norm2_weight),
                 weight_at(layer, at->norm2_bias), scratch->mean, scratch->rstd);
@@ -415,8 +420,8 @@ void zinf_final_norm_backward(const struct zinf_pass *pass, const void *weights,
     const struct zinf_norm norm = norm_of(pass, x, weights, zinf_pass_at(pass, weights, bias), kept,
                                           kept + zinf_pass_tokens(pass));
     if (bias > pass->model->hidden)
-        pass->ops->bias_backward(zinf_pass_to(pass, dweights, pass->model->hidden), dweights,
-                                 pass->dtype, 0, bias - pass->model->hidden);
+        zinf_pass_zero(pass, zinf_pass_to(pass, dweights, pass->model->hidden),
+                       bias - pass->model->hidden);
     pass->ops->norm_backward(&norm, gradients->dy, NULL, gradients->dx, dweights,
                              zinf_pass_to(pass, dweights, bias));
 }

@@ -349,7 +349,8 @@ static int nonfinite_param(const struct walk *walk, const struct zinf_block *blo
         const struct zinf_piece *piece = &block->pieces[i];
         const char *values =
             (const char *)data + (size_t)piece->block_offset * zinf_dtype_bytes(pass->dtype);
-        if (pass->ops->first_nonfinite(values, pass->dtype, piece->count) >= 0)
+        const struct zinf_scan scan = {pass->dtype, piece->count};
+        if (pass->ops->first_nonfinite(&scan, values) >= 0)
             return piece->param;
     }
     return -1;
@@ -376,14 +377,14 @@ static void trace(struct walk *walk, const struct zinf_plan_operation *operation
 {
     struct zinf_nonfinite *found = &walk->result->nonfinite;
     const struct zinf_pass *pass = &walk->step->pass;
-    int64_t count = pass->batch * pass->sequence * pass->model->hidden;
+    const struct zinf_scan scan = {pass->dtype, pass->batch * pass->sequence * pass->model->hidden};
     enum zinf_nonfinite_kind kind = gradient ? ZINF_NONFINITE_GRADIENT : ZINF_NONFINITE_WEIGHT;
     const void *output;
     if (found->order || operation->block < 0)
         return;
     output = output_of(walk, operation);
     int param = nonfinite_param(walk, block_of(walk, operation), gradient ? gradient : weights);
-    if (param < 0 && output && pass->ops->first_nonfinite(output, pass->dtype, count) >= 0)
+    if (param < 0 && output && pass->ops->first_nonfinite(&scan, output) >= 0)
         kind = ZINF_NONFINITE_OUTPUT;
     else if (param < 0)
         return;

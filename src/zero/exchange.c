@@ -71,11 +71,13 @@ static void *prepare(struct zinf_zero *zero, const struct zinf_plan_operation *o
         memset((char *)source + (size_t)count * element, 0, (size_t)(padded - count) * element);
     }
     if (dtype != o->wire_dtype) {
-        o->ops->cast(zero->send, o->wire_dtype, source, dtype, padded);
+        const struct zinf_cast cast = {dtype, o->wire_dtype, padded};
+        o->ops->cast(&cast, source, zero->send);
         source = zero->send;
     }
+    const struct zinf_scale mean = {o->wire_dtype, padded, 1.0f / (float)zero->ranks};
     if (o->wire_dtype == ZINF_FP16 && zero->ranks > 1)
-        o->ops->scale(source, o->wire_dtype, padded, 1.0f / (float)zero->ranks);
+        o->ops->scale(&mean, source);
     return source;
 }
 
@@ -85,7 +87,14 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
     struct zinf_block_state *state = &zero->blocks[operation->block];
     int64_t shard = shard_count(zero, operation->block);
     void *parts = prepare(zero, operation);
-    float scale = o->wire_dtype == ZINF_FP16 ? 1.0f : 1.0f / (float)zero->ranks;
+    const struct zinf_reduce sum = {.from_dtype = o->wire_dtype,
+                                    .to_dtype = o->accumulation_dtype,
+                                    .ranks = zero->ranks,
+                                    .count = shard,
+                                    .scale = o->wire_dtype == ZINF_FP16 ? 1.0f
+                                                                        : 1.0f / (float)zero->ranks,
+                                    .first = !o->sharding.gradients || operation->first};
+    const struct zinf_scan all = {o->accumulation_dtype, shard};
     char *to = state->accumulator;
     if (zero->ranks > 1) {
         struct zinf_comm_request request = {0};
@@ -97,10 +106,9 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
     if (!o->sharding.gradients)
         to += (size_t)(zero->rank * shard) * zinf_dtype_bytes(o->accumulation_dtype);
     if (parts != to)
-        o->ops->reduce(to, o->accumulation_dtype, parts, o->wire_dtype, zero->ranks, shard, scale,
-                       !o->sharding.gradients || operation->first);
+        o->ops->reduce(&sum, parts, to);
     if (operation->last)
-        state->square_sum = o->ops->square_sum(to, o->accumulation_dtype, shard);
+        state->square_sum = o->ops->square_sum(&all, to);
     if (operation->last && zero->updates)
         zinf_updates_reduced(zero->updates, operation->block);
 }

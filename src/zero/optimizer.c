@@ -24,9 +24,11 @@ void *zinf_zero_gradient(const struct zinf_zero *zero, const struct zinf_plan_op
 void zinf_zero_accumulate(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
     const struct zinf_zero_options *o = &zero->options;
-    o->ops->accumulate(zero->blocks[operation->block].accumulator, o->accumulation_dtype,
-                       zero->gradients[operation->gradient], o->dtype,
-                       o->model->blocks[operation->block].element_count, operation->first);
+    const struct zinf_accumulate add = {o->dtype, o->accumulation_dtype,
+                                        o->model->blocks[operation->block].element_count,
+                                        operation->first};
+    o->ops->accumulate(&add, zero->gradients[operation->gradient],
+                       zero->blocks[operation->block].accumulator);
 }
 
 /* First element of the owned part within an array that holds the whole block, or 0 when the array
@@ -97,22 +99,26 @@ static void update_run(struct zinf_zero *zero, int block, const struct stretch *
                        const struct zinf_update_run *run, const struct zinf_update *update)
 {
     const struct zinf_zero_options *o = &zero->options;
-    struct zinf_update options = *update;
     struct zinf_range part =
         zinf_range_intersect((struct zinf_range){s->begin, s->begin + s->count},
                              (struct zinf_range){run->begin, run->begin + run->count});
     int64_t at = part.begin - s->begin;
     if (part.begin == part.end)
         return;
-    float *const moment[2] = {advance(s->moment[0], at), advance(s->moment[1], at)};
-    const char *gradient = (const char *)zero->blocks[block].accumulator +
-                           (size_t)(owned_offset(zero, block, o->sharding.gradients) + part.begin) *
-                               zinf_dtype_bytes(o->accumulation_dtype);
-    char *low = s->low ? (char *)s->low + (size_t)at * zinf_dtype_bytes(o->dtype) : NULL;
+    const int64_t in_accumulator = owned_offset(zero, block, o->sharding.gradients) + part.begin;
+    struct zinf_update_op op = {
+        .options = *update,
+        .count = part.end - part.begin,
+        .weights = s->master + at,
+        .state = {advance(s->moment[0], at), advance(s->moment[1], at)},
+        .gradient = (const char *)zero->blocks[block].accumulator +
+                    (size_t)in_accumulator * zinf_dtype_bytes(o->accumulation_dtype),
+        .gradient_dtype = o->accumulation_dtype,
+        .low_dtype = o->dtype,
+        .low = s->low ? (char *)s->low + (size_t)at * zinf_dtype_bytes(o->dtype) : NULL};
     if (!run->decay)
-        options.weight_decay = 0;
-    o->ops->update(&options, part.end - part.begin, s->master + at, moment, gradient,
-                   o->accumulation_dtype, low, o->dtype);
+        op.options.weight_decay = 0;
+    o->ops->update(&op);
 }
 
 static void update_stretch(struct zinf_zero *zero, int block, const struct stretch *s,
@@ -209,8 +215,9 @@ static int visit_stretch(struct zinf_zero *zero, int block, const struct stretch
     int64_t begin = zinf_zero_owned(zero, block).begin + s->begin;
     int status =
         visit(context, block, (struct zinf_range){begin, begin + s->count}, s->master, s->moment);
+    const struct zinf_cast cast = {ZINF_FP32, o->dtype, s->count};
     if (write && s->low)
-        o->ops->cast(s->low, o->dtype, s->master, ZINF_FP32, s->count);
+        o->ops->cast(&cast, s->master, s->low);
     return status;
 }
 

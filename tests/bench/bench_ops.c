@@ -111,22 +111,35 @@ static void bench_adam(void)
 {
     const int64_t elements = 16 << 20;
     float *w = filled(elements * 4), *g = filled(elements * 4);
-    float *state[2] = {filled(elements * 4), filled(elements * 4)};
+    float *m = filled(elements * 4), *v = filled(elements * 4);
     memset(g, 0, (size_t)elements * 4);
-    struct zinf_update options = {
-        .optimizer = ZINF_ADAM, .learning_rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999};
-    options.epsilon = 1e-8, options.weight_decay = 0.01,
-    options.decoupled_decay = options.bias_correction = true;
-    options.step = 10, options.gradient_scale = 1.0f;
     void *low = filled(elements * 2);
+    const struct zinf_update_op update = {.options = {.optimizer = ZINF_ADAM,
+                                                      .learning_rate = 1e-4,
+                                                      .beta1 = 0.9,
+                                                      .beta2 = 0.999,
+                                                      .epsilon = 1e-8,
+                                                      .weight_decay = 0.01,
+                                                      .decoupled_decay = true,
+                                                      .bias_correction = true,
+                                                      .step = 10,
+                                                      .gradient_scale = 1.0f},
+                                          .count = elements,
+                                          .weights = w,
+                                          .state = {m, v},
+                                          .gradient = g,
+                                          .gradient_dtype = ZINF_FP32};
+    struct zinf_update_op update16 = update;
+    update16.gradient_dtype = update16.low_dtype = ZINF_BF16;
+    update16.low = low;
     double adam = 1e30, stream = 1e30, adam16 = 1e30;
     for (int round = 0; round < ROUNDS; round++) {
         double t0 = now();
-        ops->update(&options, elements, w, state, g, ZINF_FP32, NULL, ZINF_FP32);
+        ops->update(&update);
         double t1 = now();
-        zinf_probe_update(w, state[0], state[1], g, elements);
+        zinf_probe_update(w, m, v, g, elements);
         double t2 = now();
-        ops->update(&options, elements, w, state, g, ZINF_BF16, low, ZINF_BF16);
+        ops->update(&update16);
         double t3 = now();
         adam = t1 - t0 < adam ? t1 - t0 : adam;
         stream = t2 - t1 < stream ? t2 - t1 : stream;
@@ -136,7 +149,7 @@ static void bench_adam(void)
     printf("AdamW fp32: %.0f Mparam/s (%.1f GB/s), stream of the same bytes %.0f, ratio %.2f; bf16 "
            "in and out: %.0f\n",
            count / adam, count / adam * 28e-3, count / stream, stream / adam, count / adam16);
-    free(w), free(state[0]), free(state[1]), free(g), free(low);
+    free(w), free(m), free(v), free(g), free(low);
 }
 
 /* Buffers of one layer, larger than any operation needs. */
@@ -146,7 +159,8 @@ struct layer {
     float *mean, *rstd, *log_sum_exp;
     struct zinf_norm norm;
     struct zinf_attention attention;
-    struct zinf_dropout dropout;
+    struct zinf_activate gelu;
+    struct zinf_dropout_add dropout;
 };
 
 static void norm_forward(struct layer *l)
@@ -171,30 +185,30 @@ static void attention_backward(struct layer *l)
 
 static void gelu_forward(struct layer *l)
 {
-    ops->activation_forward(ZINF_GELU_TANH, dtype, l->tokens * 4 * WIDTH, l->wide, l->wide2);
+    ops->activation_forward(&l->gelu, l->wide2);
 }
 
 static void gelu_backward(struct layer *l)
 {
-    ops->activation_backward(ZINF_GELU_TANH, dtype, l->tokens * 4 * WIDTH, l->wide, l->wide3,
-                             l->wide2);
+    ops->activation_backward(&l->gelu, l->wide3, l->wide2);
 }
 
 static void residual(struct layer *l)
 {
-    l->dropout.p = 0.0f;
-    ops->dropout_add(&l->dropout, dtype, l->batch, l->sequence * WIDTH, l->x, l->y, l->dx);
+    l->dropout.dropout.p = 0.0f;
+    ops->dropout_add(&l->dropout, l->x, l->y, l->dx);
 }
 
 static void dropout(struct layer *l)
 {
-    l->dropout.p = 0.1f;
-    ops->dropout_add(&l->dropout, dtype, l->batch, l->sequence * WIDTH, l->x, l->y, l->dx);
+    l->dropout.dropout.p = 0.1f;
+    ops->dropout_add(&l->dropout, l->x, l->y, l->dx);
 }
 
 static void bias_backward(struct layer *l)
 {
-    ops->bias_backward(l->y, l->wide, dtype, l->tokens, 4 * WIDTH);
+    const struct zinf_column_sum bias = {dtype, l->tokens, 4 * WIDTH};
+    ops->bias_backward(&bias, l->wide, l->y);
 }
 
 /* How often a layer's forward and backward pass call each; 0: shown, not counted. */
@@ -228,7 +242,9 @@ static struct layer layer_new(int64_t batch, int64_t sequence)
         .dtype = dtype, .batch = batch, .sequence = sequence, .heads = HEADS};
     l.attention.kv_heads = HEADS, l.attention.head_size = WIDTH / HEADS, l.attention.scale = 0.125;
     l.attention.qkv = l.wide, l.attention.log_sum_exp = l.log_sum_exp, l.attention.output = l.y;
-    l.dropout.key = zinf_rng_key(1, "bench");
+    l.gelu = (struct zinf_activate){ZINF_GELU_TANH, dtype, l.tokens, 4 * WIDTH, l.wide};
+    l.dropout = (struct zinf_dropout_add){dtype, batch, sequence * WIDTH, {.p = 0}};
+    l.dropout.dropout.key = zinf_rng_key(1, "bench");
     return l;
 }
 
