@@ -415,6 +415,32 @@ TEST(Consistency, OneOddRankIsNamedWithItsValue)
     EXPECT_EQ(std::string::npos, text.find("abc")) << text; /* what is equal is not shown */
 }
 
+TEST(Consistency, OfALongValueThePartThatDiffersIsTold)
+{
+    int status = 1;
+    std::string value = std::string(3000, 'x') + "seed " + (comm.rank ? "7" : "6") + " end";
+    struct zinf_fact facts[] = {{"configuration", value.c_str()}};
+    std::string text = logged(&status, facts, 1);
+    if (comm.rank == 0 && comm.size > 1) {
+        EXPECT_NE(std::string::npos, text.find("xseed 6 end")) << text;
+        EXPECT_NE(std::string::npos, text.find("xseed 7 end")) << text;
+        EXPECT_LT(text.size(), 1000u);
+    }
+}
+
+TEST(Consistency, AFactThatOnlyTheLastRankHasIsNamed)
+{
+    struct zinf_fact facts[] = {{"build", "b"}, {"zinf.train.epochs", "3"}};
+    int status = 1;
+    std::string text = logged(&status, facts, comm.rank == comm.size - 1 ? 2 : 1);
+    EXPECT_EQ(comm.size == 1 ? 0 : ZINF_E_USAGE, status);
+    if (comm.rank == 0 && comm.size > 1) {
+        EXPECT_NE(std::string::npos, text.find("zinf.train.epochs rank 0")) << text;
+        EXPECT_NE(std::string::npos, text.find("rank " + std::to_string(comm.size - 1) + ": 3"))
+            << text;
+    }
+}
+
 TEST(Consistency, AFactThatOneRankDoesNotHaveDiffers)
 {
     struct zinf_fact facts[] = {{"build", "b"}, {"cuda", "12"}};

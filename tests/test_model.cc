@@ -344,6 +344,65 @@ TEST(Model, FingerprintTellsModelsApart)
             << more;
 }
 
+std::string differences(const Model &a, const Model &b)
+{
+    const char *const where[2] = {"there", "here"};
+    char text[1000];
+    zinf_model_differences(a.model, b.model, where, text, sizeof text);
+    return text;
+}
+
+TEST(Model, WhatTellsTwoModelsApartIsNamedWithBothValues)
+{
+    const struct {
+        const char *base, *more, *expected;
+    } cases[] = {
+        {tiny_gpt2, R"("n_inner":200)", "n_inner is 192 there, 200 here"},
+        {tiny_gpt2, R"("tie_word_embeddings":false)",
+         "tie_word_embeddings is true there, false here"},
+        {tiny_gpt2, R"("attn_pdrop":0,"resid_pdrop":0.25)",
+         "attn_pdrop is 0.1 there, 0.0 here; resid_pdrop is 0.1 there, 0.25 here"},
+        {tiny_gpt2, R"("activation_function":"relu")",
+         "activation_function is gelu_new there, relu here"},
+        {tiny_gpt2, R"("scale_attn_weights":false)",
+         "scale_attn_weights is true there, false here"},
+        {tiny_gpt2, R"("scale_attn_by_inverse_layer_idx":true)",
+         "scale_attn_by_inverse_layer_idx is false there, true here"},
+        {tiny_llama, R"("mlp_bias":true)", "mlp_bias is false there, true here"},
+        {tiny_llama, R"("pad_token_id":-1)", "pad_token_id is null there, 95 here"},
+        {tiny_llama, R"("num_key_value_heads":1)", "num_key_value_heads is 2 there, 1 here"},
+        {tiny_llama, R"("rope_theta":5e5)", "rope_theta is 10000.0 there, 500000.0 here"},
+        {tiny_llama, R"("rope_scaling":{"type":"linear","factor":4})",
+         "rope_type is default there, linear here; factor is not set there, 4.0 here"}};
+    for (const auto &test : cases) {
+        Model base(with(test.base, "")), other(with(test.base, test.more));
+        ASSERT_EQ(other.status, 0) << other.error.text;
+        EXPECT_NE(zinf_model_fingerprint(base.model), zinf_model_fingerprint(other.model));
+        EXPECT_EQ(test.expected, differences(base, other));
+    }
+}
+
+TEST(Model, EqualModelsDifferInNothingHoweverTheyAreSpelt)
+{
+    EXPECT_EQ("", differences(Model(with(tiny_gpt2, "")),
+                              Model(with(tiny_gpt2, R"("n_inner":192,"activation_function":
+                                                     "gelu_pytorch_tanh","use_cache":false)"))));
+    Model v4(with(tiny_llama, R"("rope_scaling":{"type":"linear","factor":4})"));
+    Model v5(with(tiny_llama, R"("rope_parameters":
+                                 {"rope_type":"linear","factor":4.0,"rope_theta":1e4})"));
+    ASSERT_EQ(v5.status, 0) << v5.error.text;
+    EXPECT_EQ("", differences(v4, v5));
+}
+
+TEST(Model, WhatFollowsFromADifferenceIsNotOne)
+{
+    Model wide(
+        R"({"model_type":"gpt2","vocab_size":96,"n_positions":32,"n_embd":96,"n_layer":2,"n_head":4})");
+    EXPECT_EQ("n_embd is 48 there, 96 here", differences(Model(with(tiny_gpt2, "")), wide));
+    EXPECT_EQ("model_type is gpt2 there, llama here",
+              differences(wide, Model(with(tiny_llama, ""))));
+}
+
 std::vector<float> initial(const Model &model, const char *name, uint64_t seed)
 {
     int param = zinf_model_find(model.model, name);

@@ -114,6 +114,23 @@ ranks 2 "$work/ds.json" --run-dir "$work/run" --set zinf.train.seed=8
 [ $? -eq 2 ] || fail "another seed"
 ranks 2 "$work/ds.json" --run-dir "$work/run" --set zinf.model.config.n_embd=32
 [ $? -eq 2 ] || fail "another model"
+grep -q "another model: n_embd is 16 in the checkpoint, 32 now;" "$work/out" ||
+    { fail "another model: it does not say which"; cat "$work/out"; }
+grep -q n_inner "$work/out" && fail "another model: n_inner only follows from n_embd"
+"$mpiexec" -n 2 "$program" eval "$work/ds.json" --threads 1 --run-dir "$work/run" --checkpoint latest \
+    --set zinf.data.eval="\"$work/text\"" --set 'zinf.model.config.activation_function="relu"' > "$work/out" 2>&1
+[ $? -eq 2 ] || fail "an evaluation of another model"
+grep -q "activation_function is gelu_new in the checkpoint, relu now" "$work/out" ||
+    { fail "an evaluation of another model: it does not say which"; cat "$work/out"; }
+
+# Ranks that were started with different things: which value differs, on which rank, and both values.
+"$mpiexec" -n 1 "$program" "$work/ds.json" --threads 1 --run-dir "$work/odd" : \
+    -n 1 "$program" "$work/ds.json" --threads 1 --run-dir "$work/odd" --set optimizer.params.lr=0.125 > "$work/out" 2>&1
+[ $? -eq 2 ] || { fail "ranks with different learning rates"; cat "$work/out"; }
+[ "$(grep -c 'the ranks do not run the same thing; 1 of' "$work/out")" -eq 1 ] || { fail "not one message with one fact"; cat "$work/out"; }
+grep -q 'optimizer.params.lr *rank 0: 0.003$' "$work/out" || { fail "rank 0's learning rate is not told"; cat "$work/out"; }
+grep -q 'rank 1: 0.125$' "$work/out" || { fail "rank 1's learning rate is not told"; cat "$work/out"; }
+[ ! -e "$work/odd/metrics.jsonl" ] || fail "a run of different ranks has begun"
 
 # A damaged checkpoint: refused by name when it was asked for, else the one before is taken and that is said.
 rm -rf "$work/run"

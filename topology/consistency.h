@@ -14,12 +14,13 @@ extern "C" {
 #endif
 
 struct zinf_fact {
-    const char *name;  /* "build", "configuration", "data", ...; one word or two */
+    const char *name;  /* "zinf.train.seed", "training data", ... */
     const char *value; /* as text; equal facts have equal bytes. NULL counts as "" */
 };
 
 /**
- * Collective over comm; names, their order and `count` are meant to be equal on all ranks, values are what is compared.
+ * Collective over comm; names, their order and `count` are meant to be equal on all ranks, values are what is compared. Of a long value the
+ * table has the part where it differs; a fact that a rank does not have differs too.
  * @return on all ranks 0, or ZINF_E_USAGE after rank 0 has logged a table of the facts that differ, with the ranks that have each value.
  *
  * Cost: one gather of 8 bytes when all is well.

@@ -70,6 +70,12 @@ struct zinf_layer_offsets {
     int64_t down_weight, down_bias;
 };
 
+/** How the frequencies of rotary positions are stretched; what the type does not compute with is 0. */
+struct zinf_rope_scaling {
+    enum { ZINF_ROPE_DEFAULT, ZINF_ROPE_LINEAR, ZINF_ROPE_LLAMA3 } type;
+    double theta, factor, low, high, original;
+};
+
 struct zinf_model {
     const char *family;      /* "gpt2", "llama" */
     struct zinf_json *config; /* config.json as read and merged; owned */
@@ -94,6 +100,7 @@ struct zinf_model {
     double embedding_dropout, attention_dropout, residual_dropout;
     double attention_scale_base; /* 1 / sqrt(head_size), or 1 */
     bool attention_scale_by_layer; /* gpt2: also / (layer + 1) */
+    struct zinf_rope_scaling rope;         /* zero without rotary */
     float *inverse_frequency;      /* (head_size / 2), rope_scaling applied; NULL without rotary; owned */
     int64_t padding_row;           /* row of the embedding that starts at 0 and gets no gradient as an input (torch: padding_idx); -1 = none */
     int64_t total_count;           /* elements of all parameters, tied once */
@@ -167,6 +174,29 @@ double zinf_model_flop_per_token(const struct zinf_model *model, int64_t sequenc
 
 /** 64-bit fingerprint of names, shapes and everything that changes the mathematics: "the same model" for resume. */
 uint64_t zinf_model_fingerprint(const struct zinf_model *model);
+
+enum { ZINF_MODEL_TRAITS = 32 };
+/** One thing of a model's mathematics, named as its config.json names it: "n_embd" "768". */
+struct zinf_model_trait {
+    const char *key;
+    char value[64];  /* as computed with, defaults filled in */
+    bool is_written; /* config.json has it; else it is a default or follows from the others */
+};
+
+/**
+ * What tells models of a family apart, "model_type" first. Local.
+ * @return how many; models with equal fingerprints have equal traits
+ */
+int zinf_model_traits(const struct zinf_model *model,
+                      struct zinf_model_trait traits[ZINF_MODEL_TRAITS]);
+
+/**
+ * "n_embd is 16 in the checkpoint, 32 now; n_head is ...": all traits that differ, without those that only follow from others. Local.
+ * @param where  how to speak of a and of b, {"in the checkpoint", "now"}
+ * @param out    cut where it is full; "" when no trait differs
+ */
+void zinf_model_differences(const struct zinf_model *a, const struct zinf_model *b,
+                            const char *const where[2], char *out, size_t out_bytes);
 
 #ifdef __cplusplus
 }

@@ -149,15 +149,9 @@ static void read_padding(struct reader *reader, const struct zinf_family *family
         model->padding_row = value->integer + (value->integer < 0 ? model->vocab : 0);
 }
 
-/* How the frequencies of rotary positions are stretched. */
-struct rope {
-    double theta, factor, low, high, original;
-    enum { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 } type;
-};
-
 /* "rope_type" (transformers from 4.43) or "type" of the object. */
 static void read_rope_type(struct reader *reader, const struct zinf_json *object, const char *place,
-                           struct rope *rope)
+                           struct zinf_rope_scaling *rope)
 {
     const char *key = lookup(object, "rope_type") ? "rope_type" : "type";
     const struct zinf_json *value = lookup(object, key);
@@ -165,11 +159,11 @@ static void read_rope_type(struct reader *reader, const struct zinf_json *object
     char path[64];
     snprintf(path, sizeof(path), "%s.%s", place, key);
     if (strcmp(name, "default") == 0)
-        rope->type = ROPE_DEFAULT;
+        rope->type = ZINF_ROPE_DEFAULT;
     else if (strcmp(name, "linear") == 0)
-        rope->type = ROPE_LINEAR;
+        rope->type = ZINF_ROPE_LINEAR;
     else if (strcmp(name, "llama3") == 0)
-        rope->type = ROPE_LLAMA3;
+        rope->type = ZINF_ROPE_LLAMA3;
     else
         fail(reader, path, value, "known are default, linear, llama3");
 }
@@ -197,7 +191,8 @@ static double rope_number(struct reader *reader, const char *place, const char *
  * inside. Order of precedence: transformers 5's
  * RotaryEmbeddingConfigMixin.convert_rope_params_to_dict().
  */
-static void read_rope(struct reader *reader, const struct zinf_family *family, struct rope *rope)
+static void read_rope(struct reader *reader, const struct zinf_family *family,
+                      struct zinf_rope_scaling *rope)
 {
     const struct zinf_json *config = reader->config;
     const char *place = "rope_scaling";
@@ -217,9 +212,9 @@ static void read_rope(struct reader *reader, const struct zinf_family *family, s
     read_rope_type(reader, object, place, rope);
     rope->theta = rope_number(reader, "", "rope_theta", family->rope_theta);
     rope->theta = rope_number(reader, place, "rope_theta", rope->theta);
-    if (rope->type != ROPE_DEFAULT)
+    if (rope->type != ZINF_ROPE_DEFAULT)
         rope->factor = rope_number(reader, place, "factor", NAN);
-    if (rope->type != ROPE_LLAMA3)
+    if (rope->type != ZINF_ROPE_LLAMA3)
         return;
     const char *original = "original_max_position_embeddings";
     rope->low = rope_number(reader, place, "low_freq_factor", NAN);
@@ -235,13 +230,13 @@ static void read_rope(struct reader *reader, const struct zinf_family *family, s
 
 /* In fp32, step by step as transformers' modeling_rope_utils.py does, so that long contexts turn by
  * the same angles. */
-static float inverse_frequency(const struct rope *rope, int64_t i, int64_t head_size)
+static float inverse_frequency(const struct zinf_rope_scaling *rope, int64_t i, int64_t head_size)
 {
     float exponent = (float)(2 * i) / (float)head_size;
     float frequency = 1.0f / (float)pow(rope->theta, exponent);
-    if (rope->type == ROPE_LINEAR)
+    if (rope->type == ZINF_ROPE_LINEAR)
         return frequency / (float)rope->factor;
-    if (rope->type == ROPE_DEFAULT)
+    if (rope->type == ZINF_ROPE_DEFAULT)
         return frequency;
     /* Llama 3.1: low frequencies divided by factor, high ones left, a linear blend between
      * (wavelengths in positions). */
@@ -255,7 +250,7 @@ static float inverse_frequency(const struct rope *rope, int64_t i, int64_t head_
     return (1 - smooth) * frequency / (float)rope->factor + smooth * frequency;
 }
 
-static void make_rope(struct zinf_model *model, const struct rope *rope)
+static void make_rope(struct zinf_model *model, const struct zinf_rope_scaling *rope)
 {
     model->inverse_frequency = zinf_alloc((size_t)(model->head_size / 2) * sizeof(float));
     for (int64_t i = 0; i < model->head_size / 2; i++)
@@ -310,7 +305,6 @@ int zinf_settings_read(struct zinf_model *model, struct zinf_settings *settings,
                        const struct zinf_family *family, zinf_model_problem_fn say, void *context)
 {
     struct reader reader = {model, model->config, say, context, 0};
-    struct rope rope = {0};
     for (const struct zinf_family_integer *field = family->integers; field->key; field++)
         read_integer(&reader, field);
     derive(&reader, family);
@@ -332,11 +326,11 @@ int zinf_settings_read(struct zinf_model *model, struct zinf_settings *settings,
     if (family->scale_switch)
         read_switch(&reader, family->scale_switch, true, &scaled);
     if (model->rotary)
-        read_rope(&reader, family, &rope);
+        read_rope(&reader, family, &model->rope);
     if (reader.status)
         return reader.status;
     model->attention_scale_base = scaled ? 1 / sqrt((double)model->head_size) : 1;
     if (model->rotary)
-        make_rope(model, &rope);
+        make_rope(model, &model->rope);
     return 0;
 }

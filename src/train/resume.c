@@ -1,5 +1,6 @@
 /*
- * Checkpoints of a run: which one to go on from, what has changed since, and writing the next one.
+ * Checkpoints of a run: which one to go on from, and writing the next one. What has changed since
+ * is changes.c's.
  */
 #include "train/run.h"
 
@@ -40,72 +41,6 @@ static struct zinf_snapshot snapshot_of(struct zinf_run *run, bool with_moments)
     return snapshot;
 }
 
-/* Leaves of two configurations that differ, one line each; what a run may change freely is not
- * worth a line. */
-static void list_changes(const struct zinf_json *before, const struct zinf_json *now,
-                         const char *path)
-{
-    for (size_t i = 0; now->type == ZINF_JSON_OBJECT && i < now->count; i++) {
-        char *name = zinf_format("%s%s%s", path, *path ? "." : "", now->keys[i]);
-        const struct zinf_json *old = zinf_json_get(before, now->keys[i]);
-        const struct zinf_json *new = now->members[i];
-        if (new->type == ZINF_JSON_OBJECT && old && old->type == ZINF_JSON_OBJECT) {
-            list_changes(old, new, name);
-        } else {
-            char *a = old ? zinf_json_print(old, -1) : zinf_strdup("not set");
-            char *b = zinf_json_print(new, -1);
-            if (strcmp(a, b) != 0)
-                zinf_info("changed since the checkpoint: %s: %s -> %s", name, a, b);
-            free(a);
-            free(b);
-        }
-        free(name);
-    }
-}
-
-static struct zinf_json *parse_text(const char *text)
-{
-    const struct zinf_json_options options = {.file = "/provenance", .strict = true};
-    struct zinf_error_list errors = {0};
-    struct zinf_json *value = NULL;
-    if (text && zinf_json_parse(&value, text, strlen(text), &options, &errors))
-        value = NULL;
-    zinf_error_list_release(&errors);
-    return value;
-}
-
-/* The mathematics of the model must be the same: names and shapes are checked by loading, the rest
- * by the fingerprint. */
-static int check_model(const struct zinf_run *run, const struct zinf_checkpoint_file *file,
-                       const char *path, struct zinf_error *error)
-{
-    struct zinf_json *config = parse_text(zinf_checkpoint_text(file, "model_config"));
-    struct zinf_model *model = NULL;
-    struct zinf_error ignored;
-    int status = ZINF_OK;
-    if (config && !zinf_model_new(&model, config, path, &ignored) &&
-        zinf_model_fingerprint(model) != zinf_model_fingerprint(run->model))
-        status = zinf_error_set(error, ZINF_E_USAGE,
-                                "%s: the checkpoint is of another model (its config.json says "
-                                "otherwise); give the model it was made with, or another run "
-                                "folder with --run-dir",
-                                path);
-    zinf_model_free(model);
-    zinf_json_free(config);
-    return status;
-}
-
-static int check_state(const struct zinf_run *run, const struct zinf_run_state *state,
-                       const char *path, struct zinf_error *error)
-{
-    if (state->seed != run->config->train.seed)
-        return zinf_error_set(error, ZINF_E_USAGE,
-                              "%s: the checkpoint was made with seed %lld, now "
-                              "zinf.train.seed is %lld; set it back, or use another run folder",
-                              path, (long long)state->seed, (long long)run->config->train.seed);
-    return ZINF_OK;
-}
-
 static void take_over(struct zinf_run *run, const struct zinf_run_state *state)
 {
     run->state = *state;
@@ -130,16 +65,13 @@ static int load(struct zinf_run *run, const char *path, struct zinf_error *error
     if (!status)
         status = zinf_snapshot_read_state(file, &state, error);
     if (!status)
-        status = check_state(run, &state, path, error);
+        status = zinf_run_check_seed(run, state.seed, path, error);
     if (!status)
-        status = check_model(run, file, path, error);
+        status = zinf_run_check_model(run, file, path, true, error);
     if (!status)
         status = zinf_snapshot_load(&snapshot, file, error);
     if (!status) {
-        struct zinf_json *before = parse_text(zinf_checkpoint_text(file, "config"));
-        if (before && run->comm->rank == 0)
-            list_changes(before, run->config->effective, "");
-        zinf_json_free(before);
+        zinf_run_list_changes(run, file);
         take_over(run, &state);
         const char *source = zinf_checkpoint_text(file, "resumed_from");
         snprintf(run->branch_source, sizeof run->branch_source, "%s", source ? source : "");
@@ -447,6 +379,8 @@ int zinf_run_load_weights(struct zinf_run *run, const char *checkpoint)
         status = zinf_checkpoint_verify(file, &error);
     if (!status)
         status = zinf_snapshot_read_state(file, &run->state, &error);
+    if (!status)
+        status = zinf_run_check_model(run, file, path, false, &error);
     if (!status)
         status = zinf_snapshot_load(&snapshot, file, &error);
     if (status)

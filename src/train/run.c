@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/trace.h"
 #include "base/version.h"
-#include "topology/consistency.h"
 #include "topology/machine.h"
 #include "train/weights.h"
 
@@ -180,31 +179,6 @@ void zinf_run_build_plans(struct zinf_run *run, bool training)
     zinf_plan_build(&run->evaluation_plan, &options);
 }
 
-static int check_consistency(struct zinf_run *run)
-{
-    char *config = zinf_json_print(run->config->effective, -1);
-    char data[2][32] = {"", ""}, model[32], plan[64];
-    snprintf(model, sizeof model, "%016llx",
-             (unsigned long long)zinf_model_fingerprint(run->model));
-    snprintf(plan, sizeof plan, "%016llx/%016llx", (unsigned long long)run->plan.checksum,
-             (unsigned long long)run->evaluation_plan.checksum);
-    const struct zinf_batches *const sources[2] = {run->train, run->eval};
-    for (int i = 0; i < 2; i++)
-        if (sources[i])
-            snprintf(data[i], sizeof data[i], "%016llx",
-                     (unsigned long long)zinf_batches_fingerprint(sources[i]));
-    const struct zinf_fact facts[] = {{"build", zinf_build()},
-                                      {"configuration", config},
-                                      {"model", model},
-                                      {"training data", data[0]},
-                                      {"evaluation data", data[1]},
-                                      {"kernels", zinf_cpu_ops()->name},
-                                      {"plan", plan}};
-    int status = zinf_consistency_check(run->comm, facts, sizeof facts / sizeof *facts);
-    free(config);
-    return status;
-}
-
 /* Half a second at most: a square product of the run's dtype, the best of three. */
 static void probe_peak(struct zinf_run *run)
 {
@@ -295,7 +269,7 @@ static int open_common(struct zinf_run *run, bool training)
         return status;
     find_no_decay(run);
     zinf_run_build_plans(run, training);
-    status = check_consistency(run);
+    status = zinf_run_check_ranks(run);
     if (!status)
         status = zinf_run_take_memory(run, training);
     if (!status)

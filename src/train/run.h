@@ -1,7 +1,8 @@
 /*
  * A run: everything between a configuration and the first step, and the loop that follows. Commands (train, eval) own a run and nothing else.
  *
- * run.c opens it: model, data, plan, memory, weights. resume.c finds and reads the checkpoint to go on from and writes new ones.
+ * run.c opens it: model, data, plan, memory, weights; facts.c says what all ranks must agree on. resume.c finds and reads the checkpoint to go
+ * on from and writes new ones; changes.c compares it with the configuration.
  * evaluate.c measures on data.eval. loop.c trains. banner.c says what is about to happen and where the time went.
  */
 #ifndef ZINF_TRAIN_RUN_H
@@ -96,6 +97,8 @@ int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
                                 const struct zinf_budget *budget);
 /** What this rank puts on NVMe, padding included, as laid out last. */
 size_t zinf_run_nvme_bytes(const struct zinf_run *run);
+/** Do all ranks run the same thing? Collective. @return 0 or ZINF_E_USAGE after a table of what differs, with the ranks. */
+int zinf_run_check_ranks(struct zinf_run *run);
 /** Work out, check and take all memory. Collective. @return 0 or ZINF_E_DOES_NOT_FIT with a table */
 int zinf_run_take_memory(struct zinf_run *run, bool training);
 /** Steps of an epoch at this batch size; an incomplete last batch is dropped. */
@@ -107,6 +110,18 @@ double zinf_run_epochs(const struct zinf_run *run);
  * A PATH begins a branch, which every checkpoint remembers (/provenance/resumed_from); the same PATH again goes on from the branch's newest.
  */
 int zinf_run_resume(struct zinf_run *run);
+/**
+ * Is an open checkpoint of this run's model, and made with its seed? Local; the same on all ranks.
+ * @param path      of the file, for the message, which names all fields that differ with both values
+ * @param training  dropout counts
+ * @return 0 or ZINF_E_USAGE
+ */
+int zinf_run_check_model(const struct zinf_run *run, const struct zinf_checkpoint_file *file,
+                         const char *path, bool training, struct zinf_error *error);
+int zinf_run_check_seed(const struct zinf_run *run, int64_t seed, const char *path,
+                        struct zinf_error *error);
+/** Rank 0 logs a line for each value of the configuration that differs from the checkpoint's. Local. */
+void zinf_run_list_changes(const struct zinf_run *run, const struct zinf_checkpoint_file *file);
 /**
  * Write a checkpoint of the current step; then links and pruning. Collective.
  * @param score  of this step by checkpoint.score_attribute; NAN = none
