@@ -28,7 +28,8 @@ static int run(const struct zinf_context *context)
     int status;
     if (options->argument_count != (diff ? 2 : 1))
         status = zinf_error_set(&error, ZINF_E_USAGE,
-                                diff ? "--diff compares two checkpoints: zinf inspect --diff A B"
+                                diff ? "--diff compares two checkpoints or run folders: zinf "
+                                       "inspect --diff A B"
                                      : "one PATH at a time (or --diff A B)");
     else if (diff)
         status = zinf_inspect_diff(&inspect, options->arguments[0], options->arguments[1], report,
@@ -50,7 +51,7 @@ static int run(const struct zinf_context *context)
 
 static const struct zinf_option inspect_options[] = {
     {"--verify", NULL, "read every byte of a checkpoint and check it against its checksums"},
-    {"--diff", NULL, "compare two checkpoints A and B: exit 0 equal, 1 different"},
+    {"--diff", NULL, "compare two checkpoints or two run folders: exit 0 equal, 1 different"},
     {0}};
 
 const struct zinf_command zinf_command_inspect = {
@@ -65,7 +66,13 @@ const struct zinf_command zinf_command_inspect = {
         "is damaged, with the name of the dataset). --diff gives for each dataset the number of\n"
         "elements that differ in any bit, the largest difference and the L2 norm of the difference "
         "over\n"
-        "that of A's tensor; /provenance is not compared.\n",
+        "that of A's tensor; /provenance is not compared. Of two run folders it compares every "
+        "number of\n"
+        "the training in metrics.jsonl (losses, norms, rates of learning, evaluations; not times) "
+        "and gives\n"
+        "the first step at which they differ and by how much; what differs in configuration, "
+        "results and\n"
+        "provenance is listed and makes them no less equal.\n",
     .options = inspect_options,
     .min_arguments = 1,
     .max_arguments = 2,

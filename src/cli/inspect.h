@@ -1,7 +1,7 @@
 /*
  * What `zinf inspect` finds out, as one JSON object a subject; the command prints it as such or as a table.
  *
- * Common members: kind ("checkpoint", "model", "safetensors", "run", "diff"), path, and for what holds tensors: tensors [{name, dtype,
+ * Common members: kind ("checkpoint", "model", "safetensors", "run", "diff", "run diff"), path, and for what holds tensors: tensors [{name, dtype,
  * shape, bytes, link?, file?}], tensor_count, parameters, bytes.
  */
 #ifndef ZINF_CLI_INSPECT_H
@@ -31,11 +31,26 @@ int zinf_inspect_path(const struct zinf_inspect *inspect, const char *path,
                       struct zinf_json *report, struct zinf_error *error);
 
 /**
- * Compare two checkpoints, arrays bit by bit and the attributes of /run; /provenance is left out. Local.
- * report: datasets [{name, elements, different, max_abs, l2_relative | only_in}], attributes [{name, a, b}], equal.
+ * Compare two checkpoints or two run folders. Local.
+ *
+ * Checkpoints: arrays bit by bit and the attributes of /run; /provenance is left out. report: datasets [{name, elements, different,
+ * max_abs, l2_relative | only_in}], attributes [{name, a, b}], equal.
+ * Run folders: see zinf_inspect_diff_runs().
+ * @return 0; ZINF_E_USAGE: not two of a kind, or nothing there
  */
 int zinf_inspect_diff(const struct zinf_inspect *inspect, const char *a, const char *b,
                       struct zinf_json *report, struct zinf_error *error);
+
+/**
+ * Compare two run folders: every number of the mathematics in metrics.jsonl, which alone says whether they are equal, and, for the eye, the
+ * configurations, results.json and the provenance of the latest checkpoints. Local.
+ * report: lines {in_both, only_in_a {lines, first_step?}, only_in_b}, metrics [{name, lines, different, first_step?, a?, b?, relative?,
+ * largest_relative?, largest_step?}] (a number against null is infinitely far: null), first_different_step?, configuration, results,
+ * provenance [{name, a, b}], equal.
+ * @return 0; ZINF_E_DATA: a folder without a line of metrics
+ */
+int zinf_inspect_diff_runs(const struct zinf_inspect *inspect, const char *a, const char *b,
+                           struct zinf_json *report, struct zinf_error *error);
 
 /** A report for people. */
 void zinf_inspect_print(const struct zinf_json *report);

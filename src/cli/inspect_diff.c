@@ -1,13 +1,16 @@
 /*
- * The difference of two checkpoints. See inspect.h.
+ * The difference of two checkpoints, and which kind of difference is asked for. See inspect.h.
  */
 #include "cli/inspect.h"
 
 #include "io/checkpoint.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { STAGE_COUNT = 1 << 20 };
 
@@ -162,13 +165,10 @@ static int compare(const struct zinf_checkpoint_file *a, const struct zinf_check
     return status;
 }
 
-int zinf_inspect_diff(const struct zinf_inspect *inspect, const char *a, const char *b,
-                      struct zinf_json *report, struct zinf_error *error)
+static int diff_checkpoints(const struct zinf_inspect *inspect, const char *a, const char *b,
+                            struct zinf_json *report, struct zinf_error *error)
 {
     struct zinf_checkpoint_file *first = NULL, *second = NULL;
-    zinf_json_set(report, "kind", zinf_json_new_string("diff"));
-    zinf_json_set(report, "a", zinf_json_new_string(a));
-    zinf_json_set(report, "b", zinf_json_new_string(b));
     int status = zinf_checkpoint_open(&first, inspect->comm, a, error);
     if (!status)
         status = zinf_checkpoint_open(&second, inspect->comm, b, error);
@@ -177,4 +177,41 @@ int zinf_inspect_diff(const struct zinf_inspect *inspect, const char *a, const c
     zinf_checkpoint_close(first);
     zinf_checkpoint_close(second);
     return status;
+}
+
+/* @return 1 a run folder, 0 a file, else ZINF_E_USAGE */
+static int is_run(const char *path, struct zinf_error *error)
+{
+    struct stat status;
+    if (stat(path, &status))
+        return zinf_error_in(error, ZINF_E_USAGE, path, "%s", strerror(errno));
+    if (!S_ISDIR(status.st_mode))
+        return 0;
+    char *metrics = zinf_format("%s/metrics.jsonl", path);
+    const bool is_there = access(metrics, F_OK) == 0;
+    free(metrics);
+    if (is_there)
+        return 1;
+    return zinf_error_in(error, ZINF_E_USAGE, path,
+                         "is no run folder (there is no metrics.jsonl in it); --diff compares two "
+                         "checkpoints (.h5) or two run folders");
+}
+
+int zinf_inspect_diff(const struct zinf_inspect *inspect, const char *a, const char *b,
+                      struct zinf_json *report, struct zinf_error *error)
+{
+    const int first = is_run(a, error);
+    const int second = first < 0 ? first : is_run(b, error);
+    if (second < 0)
+        return second;
+    if (first != second)
+        return zinf_error_set(error, ZINF_E_USAGE,
+                              "%s is a run folder, %s is a file; --diff compares two checkpoints "
+                              "(.h5) or two run folders",
+                              first ? a : b, first ? b : a);
+    zinf_json_set(report, "kind", zinf_json_new_string(first ? "run diff" : "diff"));
+    zinf_json_set(report, "a", zinf_json_new_string(a));
+    zinf_json_set(report, "b", zinf_json_new_string(b));
+    return first ? zinf_inspect_diff_runs(inspect, a, b, report, error)
+                 : diff_checkpoints(inspect, a, b, report, error);
 }

@@ -3,8 +3,10 @@
  */
 #include "cli/inspect.h"
 
+#include "train/metrics.h"
 #include "train/terminal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,12 +122,84 @@ static void print_diff(const struct zinf_json *report)
            attributes->count, zinf_json_bool(report, "equal", false) ? "equal" : "different");
 }
 
+/* "title: N differ", then one line each: name, value of a, value of b. */
+static void print_pairs(const struct zinf_json *report, const char *key, const char *title)
+{
+    const struct zinf_json *rows = zinf_json_get(report, key);
+    printf("%s: %zu differ%s\n", title, rows->count, rows->count == 1 ? "s" : "");
+    const int width = name_width(rows);
+    for (size_t i = 0; i < rows->count; i++) {
+        const struct zinf_json *row = rows->members[i];
+        char *text[2];
+        for (int side = 0; side < 2; side++) {
+            const struct zinf_json *value = zinf_json_get(row, side ? "b" : "a");
+            text[side] = value->type == ZINF_JSON_STRING ? zinf_strdup(value->string)
+                         : value->type == ZINF_JSON_NULL ? zinf_strdup("not set")
+                                                         : zinf_json_print(value, -1);
+        }
+        printf("  %-*s  %s | %s\n", width, text_of(row, "name"), text[0], text[1]);
+        free(text[0]);
+        free(text[1]);
+    }
+}
+
+static void print_metric(const struct zinf_json *row)
+{
+    char a[ZINF_NUMBER_BYTES], b[ZINF_NUMBER_BYTES];
+    const int64_t different = zinf_json_integer(row, "different", 0);
+    printf("  %-15s %8lld of %-8lld", text_of(row, "name"), (long long)different,
+           (long long)zinf_json_integer(row, "lines", 0));
+    if (different) {
+        zinf_number_print(zinf_json_number(row, "a", NAN), a);
+        zinf_number_print(zinf_json_number(row, "b", NAN), b);
+        printf("  first at step %lld: %s | %s, relative %.3g; largest %.3g at step %lld",
+               (long long)zinf_json_integer(row, "first_step", 0), a, b,
+               zinf_json_number(row, "relative", INFINITY),
+               zinf_json_number(row, "largest_relative", INFINITY),
+               (long long)zinf_json_integer(row, "largest_step", 0));
+    }
+    printf("\n");
+}
+
+static void print_only(const struct zinf_json *lines, const char *key, const char *where)
+{
+    const struct zinf_json *only = zinf_json_get(lines, key);
+    if (zinf_json_integer(only, "lines", 0))
+        printf("  %lld lines only in %s, from step %lld\n",
+               (long long)zinf_json_integer(only, "lines", 0), where,
+               (long long)zinf_json_integer(only, "first_step", 0));
+}
+
+static void print_run_diff(const struct zinf_json *report)
+{
+    const struct zinf_json *lines = zinf_json_get(report, "lines");
+    const struct zinf_json *metrics = zinf_json_get(report, "metrics");
+    print_pairs(report, "configuration", "configuration");
+    print_pairs(report, "provenance", "provenance of the latest checkpoints");
+    print_pairs(report, "results", "results");
+    printf("metrics.jsonl: %lld lines in both\n",
+           (long long)zinf_json_integer(lines, "in_both", 0));
+    for (size_t i = 0; i < metrics->count; i++)
+        print_metric(metrics->members[i]);
+    print_only(lines, "only_in_a", "a");
+    print_only(lines, "only_in_b", "b");
+    if (zinf_json_bool(report, "equal", false))
+        printf("equal: the same numbers at every step\n");
+    else
+        printf("different from step %lld on\n",
+               (long long)zinf_json_integer(report, "first_different_step", 0));
+}
+
 void zinf_inspect_print(const struct zinf_json *report)
 {
     const char *kind = text_of(report, "kind");
     const struct zinf_json *checkpoints = zinf_json_get(report, "checkpoints");
     if (!strcmp(kind, "diff")) {
         print_diff(report);
+        return;
+    }
+    if (!strcmp(kind, "run diff")) {
+        print_run_diff(report);
         return;
     }
     printf("%s: %s\n", text_of(report, "path"), kind);
