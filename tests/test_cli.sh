@@ -58,7 +58,12 @@ try 2 bench wrong; says "zinf bench wrong: right is io, adam"
 try 0 bench checkpoint . --size 64MiB --rounds 1; prints "of the drive's"
 try 2 bench checkpoint . --size 1MiB; says "right is 64MiB to 256GiB"
 try 2 bench checkpoint nowhere; says "nowhere: no file can be made there"
-try 2 bench collectives; says "not yet in this version"
+try 2 bench collectives; says "one rank has nobody to exchange bytes with: mpiexec -n 4 zinf bench collectives"
+"$mpiexec" -n 2 "$program" bench collectives --rounds 1 --seconds 0.001 --block-size 64KiB --json > out 2> err ||
+    fail "bench collectives on two ranks: $(cat out err)"
+for key in '"ranks": 2' '"all_gather"' '"exchange"' '"messages"' '"of_memcpy"' '"compute_kept"'; do prints "$key"; done
+"$mpiexec" -n 2 "$program" bench memory --rounds 1 > out 2> err || fail "bench memory on two ranks: $(cat out err)"
+count 1 memcpy out
 try 2 bench io nowhere; says "nowhere: no file can be made there"
 try 2 bench io --engine libaio; says "there is no such I/O engine here"
 try 2 bench io --size 1; says "right is a size of at least"

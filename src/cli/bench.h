@@ -1,11 +1,13 @@
 /*
- * The measurements behind `zinf bench`: each fills a JSON object, which cmd_bench.c prints as it is or as a table. All local.
+ * The measurements behind `zinf bench`: each fills a JSON object, which cmd_bench.c prints as it is or as a table. Local, but for
+ * zinf_bench_collectives().
  */
 #ifndef ZINF_CLI_BENCH_H
 #define ZINF_CLI_BENCH_H
 
 #include "base/json.h"
 #include "base/status.h"
+#include "topology/comm.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,11 +17,12 @@ struct zinf_bench {
     const char *path;      /* io, checkpoint: the folder whose drive is measured */
     int64_t file_bytes;    /* io, checkpoint */
     const char *engine;    /* io: NULL = all */
-    int64_t block_bytes;   /* io: 0 = several */
+    int64_t block_bytes;   /* io, collectives: 0 = several */
     int64_t queue_depth;   /* io: 0 = several */
-    double seconds;        /* io: of one point in one round */
+    double seconds;        /* io, collectives: of one point in one round */
     int rounds;            /* everything that is compared is measured in turn, so often; best counts */
     int threads;           /* compute */
+    struct zinf_comm *comm; /* the job's; borrowed */
 };
 
 /**
@@ -42,6 +45,15 @@ void zinf_bench_memory(const struct zinf_bench *bench, struct zinf_json *result)
 void zinf_bench_adam(const struct zinf_bench *bench, struct zinf_json *result);
 /** The products of a GPT-2 layer beside multiply-adds in registers. */
 void zinf_bench_gemm(const struct zinf_bench *bench, struct zinf_json *result);
+/**
+ * all_gather and exchange through the mover thread, by messages and by memory that ranks share, beside memcpy on the same buffers on all ranks
+ * at once. "points": operation, way, block_bytes, bytes_per_s that a rank receives (the slowest rank's clock), memcpy_bytes_per_s, of_memcpy,
+ * cpu_s_per_gb of the mover, and beside a computing main thread busy_bytes_per_s and compute_kept, the part of its speed that it keeps (the
+ * slowest rank, mean of the rounds). Collective over bench->comm.
+ * @return ZINF_E_USAGE: one rank alone; ZINF_E_DOES_NOT_FIT; ZINF_E_RUNTIME: wrong bytes have arrived
+ */
+int zinf_bench_collectives(const struct zinf_bench *bench, struct zinf_json *result,
+                           struct zinf_error *error);
 
 #ifdef __cplusplus
 }

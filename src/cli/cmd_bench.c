@@ -1,10 +1,14 @@
 /*
  * zinf bench: what this machine gives, in the figures that plans are made with.
+ *
+ * In a job the collectives are measured by all ranks, everything else by rank 0 while the others
+ * sleep: what they burn by waiting as MPI waits would be missing from the figures.
  */
 #include "cli/bench.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/words.h"
 #include "cli/command.h"
@@ -90,6 +94,26 @@ static void print_gemm(const struct zinf_json *result)
     }
 }
 
+static void print_collectives(const struct zinf_json *result)
+{
+    const struct zinf_json *points = zinf_json_get(result, "points");
+    printf("collectives of %lld ranks, %lld on this node; GB/s that a rank receives, of memcpy's "
+           "on all ranks at once; kept: of the speed of a computing thread beside%s\n",
+           (long long)zinf_json_integer(result, "ranks", 0),
+           (long long)zinf_json_integer(result, "ranks_per_node", 0),
+           zinf_json_bool(result, "shared", false) ? "" : "; ranks share no memory here");
+    printf("%-11s %-9s %9s %8s %8s %10s %11s %6s\n", "", "by", "block KiB", "GB/s", "memcpy",
+           "of memcpy", "% core/GB/s", "kept");
+    for (size_t i = 0; i < points->count; i++) {
+        const struct zinf_json *one = points->members[i];
+        printf("%-11s %-9s %9.0f %8.3f %8.3f %10.2f %11.1f %6.2f\n",
+               zinf_json_string(one, "operation", ""), zinf_json_string(one, "way", ""),
+               number(one, "block_bytes") / 1024, number(one, "bytes_per_s") / 1e9,
+               number(one, "memcpy_bytes_per_s") / 1e9, number(one, "of_memcpy"),
+               100 * number(one, "cpu_s_per_gb"), number(one, "compute_kept"));
+    }
+}
+
 static int run_memory(const struct zinf_bench *bench, struct zinf_json *result,
                       struct zinf_error *error)
 {
@@ -114,16 +138,32 @@ static int run_gemm(const struct zinf_bench *bench, struct zinf_json *result,
     return 0;
 }
 
-/* What can be measured. `rounds`: how often, unless --rounds says. Without `run`: still to come. */
+/* What counts where no option says otherwise. */
+struct setting {
+    int rounds;
+    double seconds;
+    int64_t file_bytes;
+};
+
+/* What can be measured; `brief` is for all of them in one go. */
 static const struct subject {
     const char *name;
     int (*run)(const struct zinf_bench *bench, struct zinf_json *result, struct zinf_error *error);
     void (*print)(const struct zinf_json *result);
-    int rounds;
+    struct setting usual, brief;
+    bool by_all_ranks;
 } subjects[] = {
-    {"io", zinf_bench_io, print_io, 2}, {"adam", run_adam, print_adam, 7},
-    {"gemm", run_gemm, print_gemm, 7},  {"memory", run_memory, print_memory, 7},
-    {"collectives", NULL, NULL, 0},     {"checkpoint", zinf_bench_checkpoint, print_checkpoint, 3}};
+    {"memory", run_memory, print_memory, {7, 0, 0}, {3, 0, 0}, false},
+    {"gemm", run_gemm, print_gemm, {7, 0, 0}, {3, 0, 0}, false},
+    {"adam", run_adam, print_adam, {7, 0, 0}, {3, 0, 0}, false},
+    {"io", zinf_bench_io, print_io, {2, 0.5, 1 << 30}, {1, 0.1, 256 << 20}, false},
+    {"checkpoint",
+     zinf_bench_checkpoint,
+     print_checkpoint,
+     {3, 0, 1 << 30},
+     {2, 0, 256 << 20},
+     false},
+    {"collectives", zinf_bench_collectives, print_collectives, {7, 0.05, 0}, {3, 0.02, 0}, true}};
 enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
 static int read_size(const struct zinf_options *options, const char *name, int64_t minimum,
@@ -172,33 +212,61 @@ static int read_options(struct zinf_bench *bench, const struct zinf_options *opt
     return status;
 }
 
-static int run_subject(const struct subject *subject, const struct zinf_bench *options,
-                       struct zinf_json *results, bool json, struct zinf_error *error)
+/* Until rank 0 comes here too. A request that is tested now and then leaves the cores alone. */
+static void wait_asleep(struct zinf_comm *comm)
 {
-    if (!subject->run)
-        return zinf_error_set(error, ZINF_E_USAGE, "zinf bench %s: not yet in this version",
-                              subject->name);
-    struct zinf_bench bench = *options;
-    if (!bench.rounds)
-        bench.rounds = subject->rounds;
-    struct zinf_json *result = zinf_json_new(ZINF_JSON_OBJECT);
-    int status = subject->run(&bench, result, error);
-    if (!status && !json)
-        subject->print(result);
-    zinf_json_set(results, subject->name, result);
-    return status;
+    struct zinf_comm_request request = {0};
+    char *bytes = comm->ops ? zinf_alloc(2 * (size_t)comm->size) : NULL;
+    if (!bytes)
+        return;
+    comm->ops->exchange(comm, bytes, bytes + comm->size, 1, &request);
+    while (!comm->ops->test(comm, &request))
+        usleep(2000);
+    free(bytes);
 }
 
+static int run_subject(const struct subject *subject, const struct zinf_bench *options, bool brief,
+                       struct zinf_json *result, struct zinf_error *error)
+{
+    const struct setting *setting = brief ? &subject->brief : &subject->usual;
+    struct zinf_bench bench = *options;
+    int status = 0;
+    bench.rounds = bench.rounds ? bench.rounds : setting->rounds;
+    bench.seconds = bench.seconds > 0 ? bench.seconds : setting->seconds;
+    bench.file_bytes = bench.file_bytes ? bench.file_bytes : setting->file_bytes;
+    if (subject->by_all_ranks)
+        return subject->run(&bench, result, error);
+    if (bench.comm->rank == 0)
+        status = subject->run(&bench, result, error);
+    wait_asleep(bench.comm);
+    return zinf_comm_agree(bench.comm, status);
+}
+
+/* Collective. Rank 0 prints each as soon as it is known, or keeps it for --json. */
 static int run_named(const char *name, const struct zinf_bench *bench, struct zinf_json *results,
                      bool json, struct zinf_error *error)
 {
-    bool all = !strcmp(name, "all"), known = all;
+    const bool all = !strcmp(name, "all"), first = bench->comm->rank == 0;
+    bool known = all;
     int status = 0;
     for (int i = 0; i < SUBJECTS && !status; i++) {
-        bool named = !strcmp(name, subjects[i].name);
+        const bool named = !strcmp(name, subjects[i].name);
         known = known || named;
-        if (named || (all && subjects[i].run))
-            status = run_subject(&subjects[i], bench, results, json, error);
+        if (all && subjects[i].by_all_ranks && bench->comm->size < 2) {
+            zinf_info("%s: left out, one rank has nobody to exchange bytes with; mpiexec -n 4 zinf "
+                      "bench %s",
+                      subjects[i].name, subjects[i].name);
+            continue;
+        }
+        if (!named && !all)
+            continue;
+        struct zinf_json *result = zinf_json_new(ZINF_JSON_OBJECT);
+        status = run_subject(&subjects[i], bench, all, result, error);
+        if (!status && !json && first) {
+            subjects[i].print(result);
+            fflush(stdout);
+        }
+        zinf_json_set(results, subjects[i].name, result);
     }
     if (!known)
         return zinf_error_set(
@@ -211,8 +279,7 @@ static int run(const struct zinf_context *context)
 {
     const struct zinf_options *options = context->options;
     struct zinf_bench bench = {.path = options->argument_count > 1 ? options->arguments[1] : ".",
-                               .file_bytes = (int64_t)1 << 30,
-                               .seconds = 0.5};
+                               .comm = context->comm};
     struct zinf_error error = {0};
     struct zinf_json *results = zinf_json_new(ZINF_JSON_OBJECT);
     if (options->limits.threads)
@@ -221,9 +288,9 @@ static int run(const struct zinf_context *context)
     int status = read_options(&bench, options, &error);
     if (!status)
         status = run_named(options->arguments[0], &bench, results, options->json, &error);
-    if (status) {
+    if (status && context->comm->rank == 0) {
         zinf_error_log("%s", error.text);
-    } else if (options->json) {
+    } else if (!status && options->json && context->comm->rank == 0) {
         char *text = zinf_json_print(results, 2);
         printf("%s\n", text);
         free(text);
@@ -235,15 +302,15 @@ static int run(const struct zinf_context *context)
 static const struct zinf_option own_options[] = {
     {"--size", "SIZE", "io, checkpoint: of the file (1GiB)"},
     {"--engine", "NAME", "io: only this one (io_uring, threads)"},
-    {"--block-size", "SIZE", "io: only this one"},
+    {"--block-size", "SIZE", "io, collectives: only this one"},
     {"--queue-depth", "N", "io: only this one"},
-    {"--seconds", "S", "io: of one point in one round (0.5)"},
+    {"--seconds", "S", "of one point in one round: io (0.5), collectives (0.05)"},
     {"--rounds", "N", "how often everything is measured in turn; the best counts"},
     {0}};
 
 const struct zinf_command zinf_command_bench = {
     .name = "bench",
-    .arguments = "io [PATH] | checkpoint [PATH] | adam | gemm | memory | all",
+    .arguments = "io [PATH] | checkpoint [PATH] | adam | gemm | memory | collectives | all [PATH]",
     .summary = "measure this machine",
     .help = "io: the drive below PATH (default: here), by each I/O engine, block size and queue "
             "depth, with a nameless\n"
@@ -251,13 +318,19 @@ const struct zinf_command zinf_command_bench = {
             "read, triad and\n"
             "memcpy rates. adam: updates beside a stream that reads and writes the same bytes. "
             "gemm: the products\n"
-            "of a GPT-2 layer beside multiply-adds in registers. all: these five. Uses --threads N "
-            "(default: what\n"
-            "OpenMP offers).\n"
-            "checkpoint: one written, checked and read in PATH, and the same bytes without one.\n",
+            "of a GPT-2 layer beside multiply-adds in registers. checkpoint: one written, checked "
+            "and read in\n"
+            "PATH, and the same bytes without one. collectives, under mpiexec: all_gather and "
+            "exchange of blocks\n"
+            "of several sizes among all ranks, beside memcpy on all ranks at once. all: these six "
+            "with short\n"
+            "settings, about half a minute; options that are given count. Uses --threads N "
+            "(default: what OpenMP\n"
+            "offers).\n",
     .options = own_options,
     .min_arguments = 1,
     .max_arguments = 2,
+    .takes_job = true,
     .takes_json = true,
     .run = run,
 };

@@ -27,6 +27,7 @@ struct zinf_command {
     const struct zinf_option *options; /* its own; NULL = none */
     int min_arguments, max_arguments;  /* max < 0: any number */
     bool parallel;                     /* starts MPI and runs on every rank */
+    bool takes_job;                    /* not parallel; started as a job, it runs on every rank all the same */
     bool takes_json;                   /* knows --json */
     /** @return 0 or a negative status; the same on all ranks; a message was logged before a failure */
     int (*run)(const struct zinf_context *context);

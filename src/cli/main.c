@@ -4,7 +4,7 @@
  *
  * Everything works under mpiexec. Commands that are not parallel then run on rank 0 only, so that
  * output and files come once, and the other ranks wait for its status: the exit code is the same on
- * every rank.
+ * every rank. Only bench takes the whole job where there is one.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -87,7 +87,8 @@ static int run(const struct zinf_options *options, int argc, char **argv)
     } else {
         zinf_fault_init(0);
     }
-    int status = parallel ? run_parallel(options, &comm) : run_serial(options, &comm);
+    bool all = parallel || options->command->takes_job;
+    int status = all ? run_parallel(options, &comm) : run_serial(options, &comm);
     if (comm.ops)
         comm.ops->close(&comm);
     return status;
