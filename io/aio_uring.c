@@ -90,10 +90,9 @@ static void submit_and_sleep(struct uring *uring)
     if (number == -EAGAIN ||
         number == -EBUSY) /* the kernel is short of memory: what is prepared stays so */
         zinf_clock_nap(1e-3);
-    else if (number < 0 && number != -EINTR) {
-        zinf_error_log("io_uring: the kernel takes no more requests: %s", strerror(-number));
-        zinf_abort(ZINF_E_RUNTIME);
-    }
+    else if (number < 0 && number != -EINTR)
+        zinf_fatal(ZINF_E_RUNTIME, "io_uring: the kernel takes no more requests: %s",
+                   strerror(-number));
 }
 
 static void reap(struct uring *uring)

@@ -319,8 +319,8 @@ int zinf_swap_attach(struct zinf_swap *swap, struct zinf_aio *aio)
     ZINF_ASSERT(swap->engine_count < MOST_ENGINES);
     int file = aio->engine->add_file(aio, swap->descriptor);
     if (file < 0) {
-        zinf_error_log("swap file in %s: the I/O engine takes no more files: %s", swap->folder,
-                       strerror(-file));
+        zinf_last_words("swap file in %s: the I/O engine takes no more files: %s", swap->folder,
+                        strerror(-file));
         return ZINF_E_RUNTIME;
     }
     swap->engines[swap->engine_count].aio = aio;
@@ -375,18 +375,19 @@ bool zinf_swap_finished(const struct zinf_swap_transfer *transfer)
     return __atomic_load_n(&transfer->request.finished, __ATOMIC_ACQUIRE);
 }
 
-static void say(const struct zinf_swap *swap, const struct zinf_swap_transfer *transfer,
-                enum zinf_log_level level, const char *what)
+/* What has happened to a transfer; on the heap. */
+static char *told(const struct zinf_swap *swap, const struct zinf_swap_transfer *transfer,
+                  const char *what)
 {
     const struct extent *extent = &swap->extents[transfer->extent];
     char name[128] = "";
     if (swap->name)
         swap->name(swap->context, transfer->extent, name, sizeof name);
-    zinf_log(level,
-             "swap file in %s: %s of %zu bytes at offset %llu (extent %d%s%s, generation %llu) %s",
-             swap->folder, transfer->request.write ? "write" : "read", extent->bytes,
-             (unsigned long long)extent->offset, transfer->extent, *name ? ": " : "", name,
-             (unsigned long long)transfer->generation, what);
+    return zinf_format(
+        "swap file in %s: %s of %zu bytes at offset %llu (extent %d%s%s, generation %llu) %s",
+        swap->folder, transfer->request.write ? "write" : "read", extent->bytes,
+        (unsigned long long)extent->offset, transfer->extent, *name ? ": " : "", name,
+        (unsigned long long)transfer->generation, what);
 }
 
 static void wait_for(const struct zinf_swap *swap, struct zinf_aio *aio,
@@ -400,8 +401,7 @@ static void wait_for(const struct zinf_swap *swap, struct zinf_aio *aio,
     snprintf(what, sizeof what, "failed at offset %llu: %s",
              (unsigned long long)transfer->request.error_offset,
              number == ENODATA ? "the file ends before" : strerror(number));
-    say(swap, transfer, ZINF_LOG_ERROR, what);
-    zinf_abort(ZINF_E_RUNTIME);
+    zinf_fatal(ZINF_E_RUNTIME, "%s", told(swap, transfer, what));
 }
 
 static bool is_right(const struct zinf_swap *swap, const struct zinf_swap_transfer *transfer)
@@ -424,13 +424,14 @@ void zinf_swap_wait(struct zinf_swap *swap, struct zinf_aio *aio,
         return;
     aio->engine->submit(aio, &transfer->request);
     wait_for(swap, aio, transfer);
-    if (!is_right(swap, transfer)) {
-        say(swap, transfer, ZINF_LOG_ERROR,
-            "brought other data than was written there, twice: the checksum is wrong. The drive or "
-            "the memory is failing; "
-            "the last checkpoint is whole");
-        zinf_abort(ZINF_E_RUNTIME);
-    }
-    say(swap, transfer, ZINF_LOG_WARNING,
-        "was wrong once and right when it was repeated: the drive or the memory may be failing");
+    if (!is_right(swap, transfer))
+        zinf_fatal(ZINF_E_RUNTIME, "%s",
+                   told(swap, transfer,
+                        "brought other data than was written there, twice: the checksum is wrong. "
+                        "The drive or the memory is failing; the last checkpoint is whole"));
+    char *text = told(swap, transfer,
+                      "was wrong once and right when it was repeated: the drive or the memory may "
+                      "be failing");
+    zinf_warn("%s", text);
+    free(text);
 }

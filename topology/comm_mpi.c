@@ -403,6 +403,14 @@ static void abort_job(int exit_code)
     _exit(exit_code);
 }
 
+/* Between nodes nobody can be asked when a run breaks: each has a voice. */
+static struct zinf_node *voice_node;
+
+static int may_speak(void)
+{
+    return !voice_node || zinf_node_speaks_first(voice_node);
+}
+
 static void comm_close(struct zinf_comm *comm)
 {
     struct comm_state *state = comm->state;
@@ -410,6 +418,8 @@ static void comm_close(struct zinf_comm *comm)
         return;
     if (comm->size > 1)
         barrier(comm); /* napping, before MPI_Finalize waits spinning */
+    zinf_set_voice_hook(NULL);
+    voice_node = NULL;
     zinf_node_close(state->node);
     zinf_set_abort_hook(NULL);
     MPI_Comm_free(&state->world);
@@ -567,6 +577,8 @@ int zinf_comm_mpi_open(struct zinf_comm *comm, int *argc, char ***argv)
     comm->local_size = 1;
     if (comm->size > 1)
         find_neighbours(comm);
+    voice_node = state->node;
+    zinf_set_voice_hook(may_speak);
     return 0;
 }
 

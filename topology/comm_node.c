@@ -37,6 +37,7 @@ struct slot {
 
 struct control {
     uint64_t cookie;
+    _Atomic int spoken; /* of the node's first rank only: somebody has said why the run ends */
     struct slot slots[SLOTS];
 };
 
@@ -233,6 +234,11 @@ bool zinf_node_holds(const struct zinf_node *node, const void *memory)
 bool zinf_node_has(const struct zinf_node *node, int rank)
 {
     return node->place[rank] >= 0;
+}
+
+bool zinf_node_speaks_first(struct zinf_node *node)
+{
+    return atomic_exchange(&node->controls[0]->spoken, 1) == 0;
 }
 
 static struct slot *slot_of(const struct zinf_node *node, int neighbour, uint64_t number)

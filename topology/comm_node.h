@@ -58,6 +58,8 @@ void zinf_node_post(struct zinf_node *node, const struct zinf_transfer *transfer
 /** Copy what is ready. True when all is here and everybody has read what is ours. */
 bool zinf_node_progress(struct zinf_node *node, const struct zinf_transfer *transfer,
                         struct zinf_node_operation *operation);
+/** True for the first caller among the ranks of this node since it was opened. Local; at any time, by any thread. */
+bool zinf_node_speaks_first(struct zinf_node *node);
 /** Is `rank`'s part still to come, or ours still to be read by it? For what the watchdog says. */
 bool zinf_node_waits_for(const struct zinf_node *node, const struct zinf_node_operation *operation,
                          int rank);

@@ -4,6 +4,7 @@
 #include "base/status.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@ static struct zinf_log_options log_options;
 static pthread_mutex_t log_mutex = PTHREAD_MUTEX_INITIALIZER;
 static void (*log_hook)(void);
 static void (*abort_hook)(int exit_code);
+static int (*voice_hook)(void);
+static atomic_flag spoken = ATOMIC_FLAG_INIT; /* the last words */
 
 int zinf_exit_code(int status)
 {
@@ -134,6 +137,7 @@ void zinf_log(enum zinf_log_level level, const char *format, ...)
 void zinf_set_abort_hook(void (*hook)(int exit_code))
 {
     abort_hook = hook;
+    atomic_flag_clear(&spoken);
 }
 
 void zinf_abort(int status)
@@ -141,6 +145,37 @@ void zinf_abort(int status)
     if (abort_hook)
         abort_hook(zinf_exit_code(status));
     _exit(zinf_exit_code(status));
+}
+
+void zinf_set_voice_hook(int (*may_speak)(void))
+{
+    voice_hook = may_speak;
+}
+
+static void say_last_words(const char *format, va_list args)
+{
+    char text[8192];
+    if (atomic_flag_test_and_set(&spoken) || (voice_hook && !voice_hook()))
+        return;
+    vsnprintf(text, sizeof text, format, args);
+    zinf_error_log("%s", text);
+}
+
+void zinf_last_words(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say_last_words(format, args);
+    va_end(args);
+}
+
+void zinf_fatal(int status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say_last_words(format, args);
+    va_end(args);
+    zinf_abort(status);
 }
 
 void zinf_assert_failed(const char *expression, const char *file, int line)

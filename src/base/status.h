@@ -105,6 +105,18 @@ void zinf_assert_failed(const char *expression, const char *file, int line)
 void zinf_abort(int status) __attribute__((noreturn));
 void zinf_set_abort_hook(void (*hook)(int exit_code));
 
+/**
+ * Log the error because of which the run ends, where ranks cannot agree first on who speaks: a full disk or a dead drive meets all of them
+ * in the same moment. Of the ranks of a node the first one is heard, and of it the first thread; the communicator installs the hook that
+ * knows. Without one each process speaks once until an abort hook is set.
+ */
+void zinf_last_words(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/** The same, then zinf_abort(). */
+void zinf_fatal(int status, const char *format, ...)
+    __attribute__((format(printf, 2, 3), noreturn));
+/** may_speak: not 0 for the first caller among the processes that it knows of. */
+void zinf_set_voice_hook(int (*may_speak)(void));
+
 /** malloc/calloc/strdup that end the run with one message when memory is out; for small objects only. */
 void *zinf_alloc(size_t bytes); /* zeroed */
 void *zinf_realloc(void *old, size_t bytes);

@@ -40,9 +40,9 @@ int zinf_pool_open(struct zinf_pool *pool)
     void *base = mmap(NULL, bytes ? bytes : PAGE, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) {
-        zinf_error_log("memory: a mapping of %zu bytes was refused (%s); lower the model, the "
-                       "micro-batch or the sequence length, or use more ranks",
-                       bytes, strerror(errno));
+        zinf_last_words("memory: a mapping of %zu bytes was refused (%s); lower the model, the "
+                        "micro-batch or the sequence length, or use more ranks",
+                        bytes, strerror(errno));
         return ZINF_E_DOES_NOT_FIT;
     }
     /* Direct I/O takes what lies together in one piece: 2.5 times the rate of single pages was

@@ -6,6 +6,8 @@
 
 #include <math.h>
 
+#include "io/agree.h"
+
 /* Rows of this rank in the batch that begins at sample `first`; rows behind the last sample are not
  * counted. */
 static int read_rows(struct zinf_run *run, int64_t first, int64_t samples, struct zinf_error *error)
@@ -41,9 +43,9 @@ int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens)
         struct zinf_error error = {0};
         double batch_sum, batch_counted;
         int read = read_rows(run, first, samples, &error);
-        if (read)
+        status = zinf_agree_error(run->comm, read, &error);
+        if (status && run->comm->rank == 0)
             zinf_error_log("%s", error.text);
-        status = zinf_comm_agree(run->comm, read);
         if (status)
             break;
         zinf_step_evaluate(&run->step, run->inputs, run->targets, &batch_sum, &batch_counted);

@@ -297,10 +297,8 @@ static int one_step(struct loop *loop, struct zinf_step_result *result)
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_DATA);
     int status = read_batch(run, &error);
     zinf_activity_stop(&run->activities, ZINF_ACTIVITY_DATA);
-    if (status) { /* The peers are in the step already: no agreement is possible any more. */
-        zinf_error_log("%s", error.text);
-        zinf_abort(status);
-    }
+    if (status) /* The peers are in the step already: no agreement is possible any more. */
+        zinf_fatal(status, "%s", error.text);
     input.waited_data_s = zinf_clock_s() - begin;
     fill_update(run, &input);
     zinf_step_run(&run->step, &input, result);
