@@ -1,9 +1,9 @@
 /*
- * A GPU as a device: one stream a lane, events, memory, and the check of every call. See
+ * A GPU as a device: streams with their events, memory, and the check of every call. See
  * device/device.h.
  *
  * One device a process: operations have no device argument (device/ops.h), so the open device
- * stands here and the lane is the calling thread's. The streams are non-blocking (the default
+ * stands here and the stream is the calling thread's. The streams are non-blocking (the default
  * stream would order everything after everything), the events carry times: a record costs about a
  * microsecond and a step has some hundreds. Modules are loaded when the device is opened, not at a
  * kernel's first launch: that launch may wait for the whole device, and with a collective of NCCL
@@ -21,7 +21,7 @@
 #include "cuda/libraries.h"
 #include "cuda/matmul.h"
 
-enum { LANES = ZINF_LANE_COUNT, LARGEST_PIN = 1 << 30 };
+enum { STREAMS = ZINF_STREAM_COUNT, LARGEST_PIN = 1 << 30 };
 
 /* Memory that close() gives back. */
 struct memory {
@@ -30,14 +30,14 @@ struct memory {
     bool pinned; /* registered host memory, not ours */
 };
 
-struct lane {
-    cudaStream_t stream;
+struct stream {
+    cudaStream_t handle;
     void *scratch, *result; /* result: 8 bytes */
     uint64_t *landed;       /* pinned: where result comes to the host */
 };
 
 struct state {
-    struct lane lanes[LANES];
+    struct stream streams[STREAMS];
     cudaEvent_t *events;
     int event_count, index;
     size_t scratch_bytes;
@@ -47,7 +47,7 @@ struct state {
 extern const struct zinf_device_backend zinf_cuda_device;
 
 static struct state *opened; /* the process's device */
-static _Thread_local enum zinf_lane current = ZINF_LANE_COMPUTE;
+static _Thread_local enum zinf_stream current = ZINF_STREAM_COMPUTE;
 
 /* --- Errors --- */
 
@@ -80,22 +80,22 @@ void zinf_cuda_check(int code, const char *what, const char *file, int line)
 
 /* --- What operations use --- */
 
-static struct lane *lane(void)
+static struct stream *own_stream(void)
 {
     ZINF_ASSERT(opened != NULL);
-    return &opened->lanes[current];
+    return &opened->streams[current];
 }
 
 void *zinf_cuda_stream(void)
 {
-    return lane()->stream;
+    return own_stream()->handle;
 }
 
 void *zinf_cuda_scratch(size_t bytes)
 {
-    struct lane *own = lane();
+    struct stream *own = own_stream();
     if (bytes > opened->scratch_bytes) {
-        zinf_error_log("CUDA: an operation needs %zu bytes of working memory, the lane has %zu: "
+        zinf_error_log("CUDA: an operation needs %zu bytes of working memory, the stream has %zu: "
                        "zinf_device_scratch_bytes() was asked for a smaller shape",
                        bytes, opened->scratch_bytes);
         zinf_abort(ZINF_E_RUNTIME);
@@ -105,15 +105,15 @@ void *zinf_cuda_scratch(size_t bytes)
 
 void *zinf_cuda_result(void)
 {
-    return lane()->result;
+    return own_stream()->result;
 }
 
 uint64_t zinf_cuda_result_read(void)
 {
-    struct lane *own = lane();
+    struct stream *own = own_stream();
     CUDA_CHECK(cudaMemcpyAsync(own->landed, own->result, sizeof *own->landed,
-                               cudaMemcpyDeviceToHost, own->stream));
-    CUDA_CHECK(cudaStreamSynchronize(own->stream));
+                               cudaMemcpyDeviceToHost, own->handle));
+    CUDA_CHECK(cudaStreamSynchronize(own->handle));
     return *own->landed;
 }
 
@@ -225,9 +225,9 @@ static int refuse(struct zinf_error *error, cudaError_t code, int index, const c
                           cudaGetErrorName(code), advice((int)code));
 }
 
-static cudaError_t open_lane(struct lane *own, size_t scratch_bytes)
+static cudaError_t open_stream(struct stream *own, size_t scratch_bytes)
 {
-    cudaError_t code = cudaStreamCreateWithFlags(&own->stream, cudaStreamNonBlocking);
+    cudaError_t code = cudaStreamCreateWithFlags(&own->handle, cudaStreamNonBlocking);
     if (code == cudaSuccess)
         code = cudaMalloc(&own->result, sizeof *own->landed);
     if (code == cudaSuccess)
@@ -240,8 +240,8 @@ static cudaError_t open_lane(struct lane *own, size_t scratch_bytes)
 static cudaError_t open_state(struct state *state, const struct zinf_device_options *options)
 {
     cudaError_t code = cudaSetDevice(options->index);
-    for (int i = 0; code == cudaSuccess && i < LANES; i++)
-        code = open_lane(&state->lanes[i], options->scratch_bytes);
+    for (int i = 0; code == cudaSuccess && i < STREAMS; i++)
+        code = open_stream(&state->streams[i], options->scratch_bytes);
     for (; code == cudaSuccess && state->event_count < options->event_count; state->event_count++)
         code = cudaEventCreateWithFlags(&state->events[state->event_count], cudaEventBlockingSync);
     return code;
@@ -256,12 +256,12 @@ static void device_close(struct zinf_device *device)
     zinf_cuda_matmul_close();
     for (int i = 0; i < state->event_count; i++)
         cudaEventDestroy(state->events[i]);
-    for (int i = 0; i < LANES; i++) {
-        cudaFree(state->lanes[i].scratch);
-        cudaFree(state->lanes[i].result);
-        cudaFreeHost(state->lanes[i].landed);
-        if (state->lanes[i].stream)
-            cudaStreamDestroy(state->lanes[i].stream);
+    for (int i = 0; i < STREAMS; i++) {
+        cudaFree(state->streams[i].scratch);
+        cudaFree(state->streams[i].result);
+        cudaFreeHost(state->streams[i].landed);
+        if (state->streams[i].handle)
+            cudaStreamDestroy(state->streams[i].handle);
     }
     for (struct memory *m = state->memory, *next; m; m = next) {
         next = m->next;
@@ -353,20 +353,20 @@ static int pin(struct zinf_device *device, void *memory, size_t bytes)
     return ZINF_OK;
 }
 
-/* --- Lanes --- */
+/* --- Streams --- */
 
-static void use(struct zinf_device *device, enum zinf_lane lane)
+static void use(struct zinf_device *device, enum zinf_stream stream)
 {
     const struct state *state = device->state;
     CUDA_CHECK(cudaSetDevice(state->index)); /* a new thread begins with device 0 */
-    current = lane;
+    current = stream;
 }
 
-static void copy(struct zinf_device *device, enum zinf_lane lane, void *to, const void *from,
+static void copy(struct zinf_device *device, enum zinf_stream stream, void *to, const void *from,
                  size_t bytes)
 {
     const struct state *state = device->state;
-    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, state->lanes[lane].stream));
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, state->streams[stream].handle));
 }
 
 static cudaEvent_t event_of(const struct state *state, int event)
@@ -375,19 +375,19 @@ static cudaEvent_t event_of(const struct state *state, int event)
     return state->events[event];
 }
 
-static void record(struct zinf_device *device, int event, enum zinf_lane lane)
+static void record(struct zinf_device *device, int event, enum zinf_stream stream)
 {
     const struct state *state = device->state;
-    CUDA_CHECK(cudaEventRecord(event_of(state, event), state->lanes[lane].stream));
+    CUDA_CHECK(cudaEventRecord(event_of(state, event), state->streams[stream].handle));
 }
 
-static void wait_for(struct zinf_device *device, enum zinf_lane lane, int event)
+static void wait_for(struct zinf_device *device, enum zinf_stream stream, int event)
 {
     const struct state *state = device->state;
-    if (lane == ZINF_LANE_HOST)
+    if (stream == ZINF_STREAM_HOST)
         CUDA_CHECK(cudaEventSynchronize(event_of(state, event)));
     else
-        CUDA_CHECK(cudaStreamWaitEvent(state->lanes[lane].stream, event_of(state, event), 0));
+        CUDA_CHECK(cudaStreamWaitEvent(state->streams[stream].handle, event_of(state, event), 0));
 }
 
 static double elapsed(struct zinf_device *device, int first, int second)

@@ -14,7 +14,7 @@ tree=${1:-${srcdir:-$(dirname "$0")/..}}
 cd "$tree" || exit 1
 
 # Where the list of compiled-in backends stands: the only files that may ask what configure found.
-backend_lists='src/cpu/matmul.c src/device/device.c io/aio.c topology/topology.c'
+backend_lists='src/cpu/matmul.c src/device/backends.c io/aio.c topology/topology.c'
 
 list=$(mktemp) found=$(mktemp)
 trap 'rm -f "$list" "$found"' EXIT

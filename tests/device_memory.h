@@ -95,7 +95,7 @@ class DeviceMemory
         char *base = (char *)mmap(nullptr, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED || backend->pin(&device_, base, ARENA))
             return "no memory to share with the device";
-        backend->use(&device_, ZINF_LANE_COMPUTE);
+        backend->use(&device_, ZINF_STREAM_COMPUTE);
         arena_ = base;
         gaps_[0] = ARENA;
         return "";

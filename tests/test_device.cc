@@ -29,7 +29,7 @@ class Devices : public testing::TestWithParam<const zinf_device_backend *>
         if (backend->list(nullptr, 0, why, sizeof why) == 0)
             GTEST_SKIP() << "no device: " << why;
         ASSERT_EQ(0, backend->open(&device, &options, &error)) << error.text;
-        backend->use(&device, ZINF_LANE_COMPUTE);
+        backend->use(&device, ZINF_STREAM_COMPUTE);
     }
     void TearDown() override
     {
@@ -67,9 +67,9 @@ TEST_P(Devices, MemoryIsAlignedAndZero)
         ASSERT_NE(nullptr, memory);
         EXPECT_EQ(0u, (uintptr_t)memory % 4096);
         ASSERT_EQ(0, backend->pin(&device, back.data(), bytes));
-        backend->copy(&device, ZINF_LANE_COPY_OUT, back.data(), memory, bytes);
-        backend->record(&device, 0, ZINF_LANE_COPY_OUT);
-        backend->wait(&device, ZINF_LANE_HOST, 0);
+        backend->copy(&device, ZINF_STREAM_COPY_OUT, back.data(), memory, bytes);
+        backend->record(&device, 0, ZINF_STREAM_COPY_OUT);
+        backend->wait(&device, ZINF_STREAM_HOST, 0);
         EXPECT_EQ(std::vector<char>(bytes, 0), back);
         backend->close(&device); /* unpins before `back` goes */
         SetUp();
@@ -85,16 +85,16 @@ TEST_P(Devices, LanesWaitForEachOthersEvents)
     float *memory = (float *)backend->allocate(&device, count * sizeof(float));
     ASSERT_EQ(0, backend->pin(&device, host.data(), count * sizeof(float)));
     ASSERT_EQ(0, backend->pin(&device, back.data(), count * sizeof(float)));
-    backend->copy(&device, ZINF_LANE_COPY_IN, memory, host.data(), count * sizeof(float));
-    backend->record(&device, 0, ZINF_LANE_COPY_IN);
-    backend->wait(&device, ZINF_LANE_COMPUTE, 0);
+    backend->copy(&device, ZINF_STREAM_COPY_IN, memory, host.data(), count * sizeof(float));
+    backend->record(&device, 0, ZINF_STREAM_COPY_IN);
+    backend->wait(&device, ZINF_STREAM_COMPUTE, 0);
     const zinf_scale twice = {ZINF_FP32, (int64_t)count, 2.0f};
     backend->operations()->scale(&twice, memory);
-    backend->record(&device, 1, ZINF_LANE_COMPUTE);
-    backend->wait(&device, ZINF_LANE_COPY_OUT, 1);
-    backend->copy(&device, ZINF_LANE_COPY_OUT, back.data(), memory, count * sizeof(float));
-    backend->record(&device, 2, ZINF_LANE_COPY_OUT);
-    backend->wait(&device, ZINF_LANE_HOST, 2);
+    backend->record(&device, 1, ZINF_STREAM_COMPUTE);
+    backend->wait(&device, ZINF_STREAM_COPY_OUT, 1);
+    backend->copy(&device, ZINF_STREAM_COPY_OUT, back.data(), memory, count * sizeof(float));
+    backend->record(&device, 2, ZINF_STREAM_COPY_OUT);
+    backend->wait(&device, ZINF_STREAM_HOST, 2);
     for (size_t i = 0; i < count; i++)
         ASSERT_EQ(2.0f * host[i], back[i]);
     EXPECT_TRUE(device.properties.host_addressable || backend->elapsed(&device, 0, 2) >= 0);
@@ -107,7 +107,7 @@ TEST_P(Devices, OperationsOfAnotherThreadGoToItsLane)
     const zinf_scan scan = {ZINF_FP32, 1024};
     double sum = -1;
     std::thread([&] {
-        backend->use(&device, ZINF_LANE_COMMUNICATION);
+        backend->use(&device, ZINF_STREAM_COMMUNICATION);
         sum = backend->operations()->square_sum(&scan, memory);
     }).join();
     EXPECT_EQ(0.0, sum);

@@ -67,31 +67,31 @@ static int pin(struct zinf_device *device, void *memory, size_t bytes)
     return ZINF_OK;
 }
 
-static void use(struct zinf_device *device, enum zinf_lane lane)
+static void use(struct zinf_device *device, enum zinf_stream stream)
 {
     (void)device;
-    (void)lane;
+    (void)stream;
 }
 
-static void copy(struct zinf_device *device, enum zinf_lane lane, void *to, const void *from,
+static void copy(struct zinf_device *device, enum zinf_stream stream, void *to, const void *from,
                  size_t bytes)
 {
     (void)device;
-    (void)lane;
+    (void)stream;
     memcpy(to, from, bytes);
 }
 
-static void record(struct zinf_device *device, int event, enum zinf_lane lane)
+static void record(struct zinf_device *device, int event, enum zinf_stream stream)
 {
     (void)device;
     (void)event;
-    (void)lane;
+    (void)stream;
 }
 
-static void wait(struct zinf_device *device, enum zinf_lane lane, int event)
+static void wait(struct zinf_device *device, enum zinf_stream stream, int event)
 {
     (void)device;
-    (void)lane;
+    (void)stream;
     (void)event;
 }
 

@@ -1,32 +1,16 @@
 /*
- * The list of devices that are compiled in, and the choice among them. See device.h.
+ * The choice among the devices that are compiled in. See device.h.
  */
 #include "device/device.h"
 
 #include <string.h>
-
-#include "config.h"
-
-#if HAVE_CUDA
-extern const struct zinf_device_backend zinf_cuda_device;
-#endif
-
-static const struct zinf_device_backend *const backends[] = {
-#if HAVE_CUDA
-    &zinf_cuda_device,
-#endif
-    &zinf_cpu_device, NULL};
-
-const struct zinf_device_backend *const *zinf_device_backends(void)
-{
-    return backends;
-}
 
 int zinf_device_choose(const char *wanted, const struct zinf_device_backend **out,
                        struct zinf_error *error)
 {
     char why[512] = "this zinf was built without it (configure --with-cuda)";
     bool any = !strcmp(wanted, "auto");
+    const struct zinf_device_backend *const *backends = zinf_device_backends();
     for (int i = 0; backends[i]; i++) {
         if (!any && strcmp(wanted, backends[i]->name) != 0)
             continue;

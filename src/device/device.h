@@ -1,27 +1,27 @@
 /*
- * Where a rank computes: its memory, its lanes (streams), copies between device and host, and what the device is. The table that every
+ * Where a rank computes: its memory, its streams, copies between device and host, and what the device is. The table that every
  * backend of computation fills besides ops.h. One device a rank, open from before the first step to after the last.
  *
- * How a step uses it. Work goes to lanes; each lane runs in order, lanes run side by side, and edges between them are events that were
+ * How a step uses it. Work goes to streams; each stream runs in order, streams run side by side, and edges between them are events that were
  * planned before step 1. So a fetch under the compute of the block before it is
  *
- *     copy(device, ZINF_LANE_COPY_IN, window, pinned, bytes);     the mover thread, when NVMe or the gather has filled `pinned`
- *     record(device, FETCHED(i), ZINF_LANE_COPY_IN);
- *     wait(device, ZINF_LANE_COMPUTE, FETCHED(i));                the computing thread, before it calls the block's operations
+ *     copy(device, ZINF_STREAM_COPY_IN, window, pinned, bytes);     the mover thread, when NVMe or the gather has filled `pinned`
+ *     record(device, FETCHED(i), ZINF_STREAM_COPY_IN);
+ *     wait(device, ZINF_STREAM_COMPUTE, FETCHED(i));                the computing thread, before it calls the block's operations
  *     ... operations of block i ...
- *     record(device, COMPUTED(i), ZINF_LANE_COMPUTE);
- *     wait(device, ZINF_LANE_COPY_IN, COMPUTED(i));               before the copy that fills the same window for block i + 2
- *     wait(device, ZINF_LANE_HOST, event);                        only where the plan lets a thread of the host wait
+ *     record(device, COMPUTED(i), ZINF_STREAM_COMPUTE);
+ *     wait(device, ZINF_STREAM_COPY_IN, COMPUTED(i));               before the copy that fills the same window for block i + 2
+ *     wait(device, ZINF_STREAM_HOST, event);                        only where the plan lets a thread of the host wait
  *
  * wait() has to be called after the record() it waits for: one thread issues in plan order, or two threads agree by the plan's own hand-over.
- * Operations (device->backend->operations) go to the lane that the calling thread chose by use(), which every thread that issues anything calls
+ * Operations (device->backend->operations) go to the stream that the calling thread chose by use(), which every thread that issues anything calls
  * first. On the CPU everything happens at once, in the calling thread: record and wait do nothing and the same plan runs.
  *
  * Memory. allocate() is called a few times before step 1, with the plan's sums; there is no free, close() gives everything back. Whoever
  * holds host memory (pools, io_uring's buffers) pins it once and closes the device before it unmaps. Nothing in a step allocates.
- * Where host_addressable is false, code outside operations must not touch device memory: to be turned into copies or operations when src/model
- * and src/zero move onto this table are zinf_loss_begin(), zinf_loss_end() (start and sum of three floats a token), the rotary table, the
- * token ids and targets of a batch, and the zeros in the gaps of a block's gradient.
+ * Where host_addressable is false, code outside operations must not touch device memory: what the host makes or reads (token ids, the start
+ * of the loss, weights of a checkpoint) goes through copies. src/zero/staged.c does that for blocks, src/train/step.c for a micro-batch;
+ * tests/late_device.c is a device that ends whoever forgets.
  */
 #ifndef ZINF_DEVICE_DEVICE_H
 #define ZINF_DEVICE_DEVICE_H
@@ -37,13 +37,13 @@
 extern "C" {
 #endif
 
-enum zinf_lane {
-    ZINF_LANE_COMPUTE,
-    ZINF_LANE_COPY_IN,  /* host to device */
-    ZINF_LANE_COPY_OUT, /* device to host */
-    ZINF_LANE_COMMUNICATION,
-    ZINF_LANE_COUNT,
-    ZINF_LANE_HOST = -1 /* the calling thread itself: wait() only */
+enum zinf_stream {
+    ZINF_STREAM_COMPUTE,
+    ZINF_STREAM_COPY_IN,  /* host to device */
+    ZINF_STREAM_COPY_OUT, /* device to host */
+    ZINF_STREAM_COMMUNICATION,
+    ZINF_STREAM_COUNT,
+    ZINF_STREAM_HOST = -1 /* the calling thread itself: wait() only */
 };
 
 struct zinf_device_properties {
@@ -60,7 +60,7 @@ struct zinf_device_properties {
 struct zinf_device_options {
     int index;            /* of the devices that list() counts */
     int event_count;      /* events 0 .. event_count - 1 */
-    size_t scratch_bytes; /* of each lane that computes, zinf_device_scratch_bytes() */
+    size_t scratch_bytes; /* of each stream that computes, zinf_device_scratch_bytes() */
     bool tune;            /* time several algorithms of a matrix product at its first call; false: always the first (deterministic) */
 };
 
@@ -94,15 +94,15 @@ struct zinf_device_backend {
     /** Make host memory the device's DMA can reach; in pieces of at most 1 GiB. @return 0 or ZINF_E_DOES_NOT_FIT (logged) */
     int (*pin)(struct zinf_device *device, void *memory, size_t bytes);
 
-    /** Operations of the calling thread go to `lane` from now on. */
-    void (*use)(struct zinf_device *device, enum zinf_lane lane);
-    /** Copy `bytes` in `lane`; either side may be device or host memory. Host memory must be pinned, else the call waits. */
-    void (*copy)(struct zinf_device *device, enum zinf_lane lane, void *to, const void *from,
+    /** Operations of the calling thread go to `stream` from now on. */
+    void (*use)(struct zinf_device *device, enum zinf_stream stream);
+    /** Copy `bytes` in `stream`; either side may be device or host memory. Host memory must be pinned, else the call waits. */
+    void (*copy)(struct zinf_device *device, enum zinf_stream stream, void *to, const void *from,
                  size_t bytes);
-    /** `event` is reached when all that stands in `lane` now is done. */
-    void (*record)(struct zinf_device *device, int event, enum zinf_lane lane);
-    /** What is put in `lane` from now on starts after `event`; ZINF_LANE_HOST: this thread sleeps until then. */
-    void (*wait)(struct zinf_device *device, enum zinf_lane lane, int event);
+    /** `event` is reached when all that stands in `stream` now is done. */
+    void (*record)(struct zinf_device *device, int event, enum zinf_stream stream);
+    /** What is put in `stream` from now on starts after `event`; ZINF_STREAM_HOST: this thread sleeps until then. */
+    void (*wait)(struct zinf_device *device, enum zinf_stream stream, int event);
     /** Seconds between two events that were reached, else -1. */
     double (*elapsed)(struct zinf_device *device, int first, int second);
 };
@@ -123,7 +123,7 @@ struct zinf_device_shape {
     int64_t tile_rows;             /* of the largest embedding tile */
 };
 
-/** Scratch that every backend's operations need at most for that shape; a lane whose scratch is smaller ends the run and says so. */
+/** Scratch that every backend's operations need at most for that shape; a stream whose scratch is smaller ends the run and says so. */
 size_t zinf_device_scratch_bytes(const struct zinf_device_shape *shape);
 
 extern const struct zinf_device_backend zinf_cpu_device;

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "device/device.h"
 #include "topology/comm.h"
 
 #ifdef __cplusplus
@@ -21,6 +22,7 @@ struct zinf_pool {
     size_t used_bytes, size_bytes;
     bool locked; /* its pages stay where they are: set by who locks them; I/O may register it */
     struct zinf_comm *comm; /* whose shared memory it is; NULL = private */
+    struct zinf_device *device; /* whose own memory it is, which the host may not touch; NULL = the host's */
 };
 
 /** The next `bytes`, aligned to 4096 bytes from 1 MiB on and to 64 below; zero on first use. NULL while counting. */
@@ -38,6 +40,8 @@ void zinf_pool_round(struct zinf_pool *pool);
  * private where that cannot be had. Collective over comm, which must outlive the pool; so is its close.
  */
 int zinf_pool_open_shared(struct zinf_pool *pool, struct zinf_comm *comm);
+/** The same in the memory of `device`, which is open, has memory of its own and gives it back when it is closed. Local. */
+int zinf_pool_open_device(struct zinf_pool *pool, struct zinf_device *device);
 void zinf_pool_close(struct zinf_pool *pool);
 
 #ifdef __cplusplus
