@@ -43,6 +43,7 @@ static void set_budget(struct job *job, int64_t device, int64_t node, int64_t nv
     if (device >= 0) {
         budget->device = (size_t)device;
         budget->device_source = "--gpu-memory";
+        budget->own_memory = true;
         budget->host = host;
         budget->host_source = source;
     } else {
@@ -182,6 +183,10 @@ static void print_estimate(const struct zinf_config *config, const struct job *j
         config->memory.activations == ZINF_ACTIVATIONS_NVME)
         print_inputs(config, e);
     print_row("rings", e->bytes.rings, "host");
+    if (e->scratch_bytes) {
+        print_row("staging", e->bytes.staging, "host: between the device and the network or drive");
+        print_row("scratch", e->scratch_bytes, "device: working memory of its streams");
+    }
     if (e->bytes.cache)
         print_row("cache", e->bytes.cache, "host");
     print_row("device in all", e->device_bytes, "");
@@ -224,6 +229,8 @@ static void print_json(const struct job *job, const struct zinf_estimate *e, boo
                 {"layer_inputs_nvme_bytes", (int64_t)e->inputs.nvme},
                 {"rings_bytes", (int64_t)e->bytes.rings},
                 {"cache_bytes", (int64_t)e->bytes.cache},
+                {"staging_bytes", (int64_t)e->bytes.staging},
+                {"scratch_bytes", (int64_t)e->scratch_bytes},
                 {"device_bytes", (int64_t)e->device_bytes},
                 {"host_bytes", (int64_t)e->host_bytes},
                 {"nvme_bytes", (int64_t)e->nvme_bytes},

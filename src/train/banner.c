@@ -97,14 +97,20 @@ static void say_memory(const struct zinf_run *run)
 {
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
     const double mib = 1024.0 * 1024.0;
-    char text[96];
-    zinf_info("memory      %.1f of %.1f MiB a rank (%s): weights %.1f, gradients %.1f, optimizer "
+    char text[96], sum[256];
+    if (run->budget.own_memory)
+        snprintf(sum, sizeof sum, "%.1f MiB a rank on the device, %.1f MiB in host memory",
+                 (double)zinf_run_device_bytes(run) / mib, (double)run->host.size_bytes / mib);
+    else
+        snprintf(sum, sizeof sum, "%.1f of %.1f MiB a rank (%s)",
+                 (double)(run->device.size_bytes + run->host.size_bytes) / mib,
+                 (double)run->budget.both / mib, run->budget.both_source);
+    zinf_info("memory      %s: weights %.1f, gradients %.1f, optimizer "
               "%.1f, windows %.1f, communication %.1f, activations %.1f (%s)",
-              (double)(run->device.size_bytes + run->host.size_bytes) / mib,
-              (double)run->budget.both / mib, run->budget.both_source, (double)bytes->weights / mib,
-              (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
-              (double)bytes->windows / mib, (double)bytes->communication / mib,
-              (double)run->step.activation_bytes / mib, activations_text(run, text));
+              sum, (double)bytes->weights / mib, (double)bytes->gradients / mib,
+              (double)bytes->optimizer / mib, (double)bytes->windows / mib,
+              (double)bytes->communication / mib, (double)run->step.activation_bytes / mib,
+              activations_text(run, text));
     if (run->zero.record_count > 0)
         zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe (%.1f spare, "
                   "for early updates) in %d records by %s%s, %.1f MiB of rings, %.1f MiB stay in "
@@ -133,6 +139,18 @@ static void say_places(const struct zinf_run *run)
     free(table);
 }
 
+/* A CPU rank's device stands in the line above. */
+static void say_device(const struct zinf_run *run)
+{
+    const struct zinf_device_properties *p = &run->processor.properties;
+    if (p->host_addressable)
+        return;
+    zinf_info("device      %s: %s%s%s%s%s, %.1f MiB free, %d rank%s on it",
+              run->processor.backend->name, p->name, *p->bus_id ? ", " : "", p->bus_id,
+              *p->version ? ", " : "", p->version, (double)p->free_bytes / (1024.0 * 1024.0),
+              run->device_ranks, run->device_ranks == 1 ? "" : "s");
+}
+
 void zinf_run_banner(const struct zinf_run *run)
 {
     const struct zinf_config *config = run->config;
@@ -141,6 +159,7 @@ void zinf_run_banner(const struct zinf_run *run)
     zinf_info("%s", zinf_version());
     zinf_info("ranks       %d x %d threads, %s (%s), %s", run->comm->size, run->threads,
               machine.cpu_name, zinf_cpu_ops()->name, machine.host);
+    say_device(run);
     say_places(run);
     say_model(run);
     say_data(run);

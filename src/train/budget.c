@@ -8,6 +8,7 @@
 #include "base/status.h"
 
 static const double share = 0.9; /* contract section 2, memory.host auto */
+static const double device_share = 0.95;
 
 struct zinf_budget zinf_budget_unlimited(void)
 {
@@ -71,6 +72,27 @@ struct zinf_budget zinf_budget_of_run(const struct zinf_machine *machine, int lo
         snprintf(budget.both_source, sizeof budget.both_source, "%g x %s", share, source);
     }
     zinf_budget_lower(&budget, memory);
+    return budget;
+}
+
+struct zinf_budget zinf_budget_of_device(const struct zinf_machine *machine, int local_ranks,
+                                         const struct zinf_config_memory *memory,
+                                         int64_t free_bytes, int ranks)
+{
+    const struct zinf_config_memory host = {
+        .device_bytes = -1, .host_bytes = memory->host_bytes, .nvme_bytes = memory->nvme_bytes};
+    struct zinf_budget budget = zinf_budget_of_run(machine, local_ranks, &host);
+    budget.own_memory = true;
+    if (budget.both < budget.host) {
+        budget.host = budget.both;
+        budget.host_source = "memory of this node that a rank may use";
+    }
+    budget.both = SIZE_MAX;
+    if (free_bytes > 0) {
+        budget.device = (size_t)(device_share * (double)free_bytes / ranks);
+        budget.device_source = "0.95 x what is free on the device / ranks on it";
+    }
+    lower(&budget.device, &budget.device_source, memory->device_bytes, "zinf.memory.device");
     return budget;
 }
 

@@ -23,6 +23,7 @@ struct zinf_budget {
     size_t device, host; /* of each pool */
     size_t both;         /* of one RAM that holds both pools; SIZE_MAX: they are two memories */
     size_t nvme;         /* on this rank's nvme_path */
+    bool own_memory;     /* the device has memory of its own */
     const char *device_source, *host_source, *nvme_source; /* who says so; static */
     char both_source[96];
 };
@@ -36,6 +37,14 @@ struct zinf_budget zinf_budget_unlimited(void);
  */
 struct zinf_budget zinf_budget_of_run(const struct zinf_machine *machine, int local_ranks,
                                       const struct zinf_config_memory *memory);
+
+/**
+ * Of a rank whose device has memory of its own, `free_bytes` of it for `ranks` ranks: the RAM's share is the host pool's alone. Nineteen
+ * twentieths of the device's, the rest is the driver's. Local.
+ */
+struct zinf_budget zinf_budget_of_device(const struct zinf_machine *machine, int local_ranks,
+                                         const struct zinf_config_memory *memory,
+                                         int64_t free_bytes, int ranks);
 
 /** Lower `budget` to what the file allows. Local. */
 void zinf_budget_lower(struct zinf_budget *budget, const struct zinf_config_memory *memory);

@@ -33,6 +33,7 @@ void zinf_config_free(struct zinf_config *config)
     if (!config)
         return;
     free(config->file);
+    free(config->device);
     free(config->model.path);
     zinf_json_free(config->model.config);
     free(config->model.config_source);
@@ -342,6 +343,7 @@ static void fill_run(struct zinf_loader *loader)
     checkpoint->resume = copy_at(loader, "zinf.checkpoint.resume");
     config->run_dir = copy_at(loader, "zinf.run.dir");
     config->log_jsonl = bool_at(loader, "zinf.log.jsonl");
+    config->device = copy_at(loader, "zinf.device");
     config->bind = zinf_bind_parse(string_at(loader, "zinf.bind"));
     config->watchdog_s = number_at(loader, "zinf.watchdog_s");
 }

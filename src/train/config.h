@@ -126,6 +126,7 @@ struct zinf_config_limits {
 
 struct zinf_config {
     char *file;
+    char *device; /* "auto", "cpu" or "cuda" */
     int ranks;
     struct zinf_config_batch batch;
     struct zinf_config_optimizer optimizer;

@@ -64,5 +64,5 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("run.dir", PATH, "null", "", "", WORKS, "null = runs/<name of ds.json>"),
     KEY("log", OBJECT, NULL, "", "", WORKS, ""),
     KEY("log.jsonl", BOOL, "true", "", "", WORKS, "write metrics.jsonl"),
-    KEY("device", CHOICE, "\"auto\"", "auto|cpu|cuda!", "", WORKS, ""),
+    KEY("device", CHOICE, "\"auto\"", "auto|cpu|cuda", "", WORKS, "auto: a GPU where there is one (not verified on a card yet), else the CPU"),
     {0}};

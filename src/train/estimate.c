@@ -19,6 +19,7 @@ static int open_planned(struct zinf_run *run, const struct zinf_config *config,
     run->config = config;
     run->nvme_bytes = SIZE_MAX;
     run->comm = comm;
+    run->processor.properties.host_addressable = true;
     int status =
         zinf_model_new(&run->model, config->model.config, config->model.config_source, error);
     if (!status)
@@ -43,13 +44,22 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
     if (status)
         return status;
     run.nvme_bytes = budget->nvme;
+    run.processor.properties.host_addressable = !budget->own_memory;
+    const char *lacks = budget->own_memory ? zinf_run_device_lacks(config) : NULL;
+    if (lacks) {
+        zinf_run_close(&run);
+        return zinf_error_set(error, ZINF_E_USAGE, "%s", lacks);
+    }
+    if (budget->own_memory)
+        run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
     zinf_run_choose_kept_layers(&run, true, budget);
     *estimate = (struct zinf_estimate){.bytes = run.zero.bytes,
                                        .activation_bytes = run.step.activation_bytes,
                                        .inputs = run.step.activations.bytes,
                                        .nvme_bytes = zinf_run_nvme_bytes(&run),
                                        .input_windows = run.step.activations.window_count,
-                                       .device_bytes = run.device.used_bytes,
+                                       .scratch_bytes = run.scratch_bytes,
+                                       .device_bytes = zinf_run_device_bytes(&run),
                                        .host_bytes = run.host.used_bytes,
                                        .kept_layers = run.step.options.kept_layers,
                                        .layers = (int)run.model->layers,

@@ -25,6 +25,7 @@ struct zinf_estimate {
     struct zinf_activations_bytes inputs;       /* of layers, by tier; `device` is part of activation_bytes */
     int input_windows;                          /* in which they pass when they are on NVMe */
     int64_t inputs_nvme_bytes;                  /* that they read, and write, in one step */
+    size_t scratch_bytes;                       /* of a GPU's streams */
     size_t device_bytes, host_bytes, nvme_bytes; /* in all */
     int kept_layers, layers;
     int64_t parameters;                         /* of the model */

@@ -66,7 +66,8 @@ int zinf_run_check_ranks(struct zinf_run *run)
     add_model(&facts, run->model);
     add_data(&facts, "training data", run->train);
     add_data(&facts, "evaluation data", run->eval);
-    add(&facts, zinf_strdup("kernels"), zinf_strdup(zinf_cpu_ops()->name));
+    add(&facts, zinf_strdup("device"), zinf_strdup(run->processor.backend->name));
+    add(&facts, zinf_strdup("kernels"), zinf_strdup(run->processor.backend->operations()->name));
     add(&facts, zinf_strdup("plan"),
         zinf_format("%016llx/%016llx", (unsigned long long)run->plan.checksum,
                     (unsigned long long)run->evaluation_plan.checksum));

@@ -232,7 +232,7 @@ static void fill_metrics(struct loop *loop, const struct zinf_step_input *input,
                                           .wait_comm_s = result->wait_comm_s,
                                           .wait_data_s = result->wait_data_s,
                                           .rss_bytes = (int64_t)result->rss_bytes,
-                                          .device_bytes = (int64_t)run->device.size_bytes,
+                                          .device_bytes = (int64_t)zinf_run_device_bytes(run),
                                           .pinned_bytes = (int64_t)result->pinned_bytes};
 }
 

@@ -110,7 +110,8 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
     const struct zinf_zero_options options = {
         .model = run->model,
         .comm = run->comm,
-        .ops = zinf_cpu_ops(),
+        .device = &run->processor,
+        .ops = run->processor.backend ? run->processor.backend->operations() : zinf_cpu_ops(),
         .sharding = plan->options.sharding,
         .dtype = config->precision.dtype,
         .accumulation_dtype = config->precision.accumulation,
@@ -151,9 +152,15 @@ static void count_memory(struct zinf_run *run, bool training, int kept_layers)
     zinf_pool_round(&run->host);
 }
 
+size_t zinf_run_device_bytes(const struct zinf_run *run)
+{
+    return (run->device.base ? run->device.size_bytes : run->device.used_bytes) +
+           run->scratch_bytes;
+}
+
 static bool fits(const struct zinf_run *run, const struct zinf_budget *budget)
 {
-    return zinf_budget_holds(budget, run->device.used_bytes, run->host.used_bytes);
+    return zinf_budget_holds(budget, zinf_run_device_bytes(run), run->host.used_bytes);
 }
 
 int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
@@ -177,7 +184,7 @@ int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
         return -1;
     /* What is resident makes rings smaller, never larger; the three pages are what alignment and
      * rounding may add. */
-    size_t left = zinf_budget_host_left(budget, run->device.used_bytes, run->host.used_bytes);
+    size_t left = zinf_budget_host_left(budget, zinf_run_device_bytes(run), run->host.used_bytes);
     if (cache < 0 && left > 12288) {
         run->cache_bytes = left - 12288;
         count_memory(run, training, kept);
@@ -245,24 +252,26 @@ static void say_does_not_fit(const struct zinf_run *run, const char *why)
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
     const double mib = 1024.0 * 1024.0;
     char *table = zinf_estimate_alternatives(run->config, run->comm->size, &run->budget);
-    zinf_error_log(
-        "this does not fit: rank %d needs %s\n"
-        "  weights        %8.1f MiB\n"
-        "  gradients      %8.1f MiB\n"
-        "  optimizer      %8.1f MiB\n"
-        "  windows        %8.1f MiB\n"
-        "  communication  %8.1f MiB\n"
-        "  rings          %8.1f MiB\n"
-        "  cache          %8.1f MiB\n"
-        "  activations    %8.1f MiB on the device, %.1f MiB of blocks' inputs in host "
-        "memory\n"
-        "  on NVMe        %8.1f MiB\n"
-        "use more ranks, a smaller micro-batch or sequence length, or what fits of\n%s",
-        run->comm->rank, why, (double)bytes->weights / mib, (double)bytes->gradients / mib,
-        (double)bytes->optimizer / mib, (double)bytes->windows / mib,
-        (double)bytes->communication / mib, (double)bytes->rings / mib, (double)bytes->cache / mib,
-        (double)run->step.activation_bytes / mib, (double)run->step.activations.bytes.host / mib,
-        (double)zinf_run_nvme_bytes(run) / mib, table);
+    zinf_error_log("this does not fit: rank %d needs %s\n"
+                   "  weights        %8.1f MiB\n"
+                   "  gradients      %8.1f MiB\n"
+                   "  optimizer      %8.1f MiB\n"
+                   "  windows        %8.1f MiB\n"
+                   "  communication  %8.1f MiB\n"
+                   "  staging        %8.1f MiB\n"
+                   "  rings          %8.1f MiB\n"
+                   "  cache          %8.1f MiB\n"
+                   "  activations    %8.1f MiB on the device, %.1f MiB of blocks' inputs in host "
+                   "memory\n"
+                   "  on NVMe        %8.1f MiB\n"
+                   "use more ranks, a smaller micro-batch or sequence length, or what fits of\n%s",
+                   run->comm->rank, why, (double)bytes->weights / mib,
+                   (double)bytes->gradients / mib, (double)bytes->optimizer / mib,
+                   (double)bytes->windows / mib, (double)bytes->communication / mib,
+                   (double)bytes->staging / mib, (double)bytes->rings / mib,
+                   (double)bytes->cache / mib, (double)run->step.activation_bytes / mib,
+                   (double)run->step.activations.bytes.host / mib,
+                   (double)zinf_run_nvme_bytes(run) / mib, table);
     free(table);
 }
 
@@ -314,11 +323,42 @@ static size_t least_of_all(struct zinf_comm *comm, size_t mine)
     return least;
 }
 
-int zinf_run_take_memory(struct zinf_run *run, bool training)
+static struct zinf_budget budget_of(const struct zinf_run *run)
 {
+    const struct zinf_device_properties *device = &run->processor.properties;
+    const struct zinf_config_memory *memory = &run->config->memory;
     struct zinf_machine machine;
     zinf_machine_read(&machine, "");
-    run->budget = zinf_budget_of_run(&machine, run->comm->local_size, &run->config->memory);
+    if (device->host_addressable)
+        return zinf_budget_of_run(&machine, run->comm->local_size, memory);
+    int64_t free_bytes = device->free_bytes;
+    if (free_bytes > 0) /* what the streams have taken is counted with the rest */
+        free_bytes += (int64_t)run->scratch_bytes * run->device_ranks;
+    return zinf_budget_of_device(&machine, run->comm->local_size, memory, free_bytes,
+                                 run->device_ranks);
+}
+
+/* Device memory and host memory, each taken once. A device with memory of its own pins the host's:
+ * its copies come from there. */
+static int open_pools(struct zinf_run *run)
+{
+    struct zinf_device *processor = &run->processor;
+    bool own = !processor->properties.host_addressable;
+    int status = zinf_comm_agree(run->comm, own ? zinf_pool_open_device(&run->device, processor)
+                                                : zinf_pool_open_shared(&run->device, run->comm));
+    if (!status && run->host.used_bytes)
+        status = zinf_comm_agree(run->comm, zinf_pool_open(&run->host));
+    if (status)
+        return status;
+    lock_host_memory(run);
+    if (own && run->host.base)
+        status = processor->backend->pin(processor, run->host.base, run->host.size_bytes);
+    return zinf_comm_agree(run->comm, status);
+}
+
+int zinf_run_take_memory(struct zinf_run *run, bool training)
+{
+    run->budget = budget_of(run);
     run->nvme_bytes = nvme_share(run);
     int kept = zinf_run_choose_kept_layers(run, training, &run->budget);
     /* The smallest choices of all ranks are everyone's: results do not depend on them, times would.
@@ -328,19 +368,16 @@ int zinf_run_take_memory(struct zinf_run *run, bool training)
     run->largest_record = (int64_t)least_of_all(run->comm, (size_t)run->largest_record);
     if (least >= 0)
         count_memory(run, training, least);
-    char *why = zinf_budget_exceeded(&run->budget, run->device.used_bytes, run->host.used_bytes,
+    char *why = zinf_budget_exceeded(&run->budget, zinf_run_device_bytes(run), run->host.used_bytes,
                                      zinf_run_nvme_bytes(run));
     char *full = drive_exceeded(run);
     int status = agree_to_fit(run, why ? why : full);
     free(why);
     free(full);
     if (!status)
-        status = zinf_comm_agree(run->comm, zinf_pool_open_shared(&run->device, run->comm));
-    if (!status && run->host.used_bytes)
-        status = zinf_comm_agree(run->comm, zinf_pool_open(&run->host));
+        status = open_pools(run);
     if (status)
         return status;
     lay_out(run, training, least);
-    lock_host_memory(run);
     return ZINF_OK;
 }

@@ -72,6 +72,7 @@ char *zinf_results_print(const struct zinf_results *results, int status)
                   zinf_json_new_string(results->io_engine ? results->io_engine : "none"));
     zinf_json_set(object, "io_direct", zinf_json_new_bool(results->io_direct));
     zinf_json_set(object, "io_registered", zinf_json_new_bool(results->io_registered));
+    zinf_json_set(object, "device", path_or_null(results->device));
     char *text = zinf_json_print(object, 2);
     zinf_json_free(object);
     return text;

@@ -24,6 +24,7 @@ struct zinf_results {
     int checkpoints_failed;
     const char *io_engine;              /* of the NVMe tier; NULL = none is used */
     bool io_direct, io_registered;
+    char device[160];                   /* what rank 0 computes on, "cuda: NVIDIA H200"; "" = not open */
     double wall_s;                      /* of all starts of this run */
     bool ended;                         /* the run wrote this as its last word; else status is what stands if it dies */
 };

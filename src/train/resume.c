@@ -504,6 +504,9 @@ int zinf_run_write_results(struct zinf_run *run, int status)
     if (!run->folder)
         return ZINF_OK;
     const struct zinf_aio *io = zinf_run_io(run);
+    if (run->processor.backend)
+        snprintf(run->results.device, sizeof run->results.device, "%s: %s",
+                 run->processor.backend->name, run->processor.properties.name);
     if (io) {
         run->results.io_engine = io->engine->name;
         run->results.io_direct = zinf_run_io_is_direct(run);

@@ -16,9 +16,7 @@
 #include "topology/machine.h"
 #include "train/weights.h"
 
-/* Log an error of this rank, then let all ranks agree: the message comes from the lowest rank that
- * has one. */
-static int agree_on(struct zinf_comm *comm, int status, const struct zinf_error *error)
+int zinf_run_agree_on(struct zinf_comm *comm, int status, const struct zinf_error *error)
 {
     int *all = zinf_alloc((size_t)comm->size * sizeof *all);
     char text[2200];
@@ -62,7 +60,7 @@ static int open_model(struct zinf_run *run)
             "it to at most %lld",
             (long long)config->data.sequence_length, (long long)run->model->positions, source,
             (long long)run->model->positions);
-    return agree_on(run->comm, status, &error);
+    return zinf_run_agree_on(run->comm, status, &error);
 }
 
 static int open_batches(struct zinf_run *run, struct zinf_batches **batches,
@@ -101,7 +99,7 @@ static int open_data(struct zinf_run *run, bool training)
     else if (!status && !training)
         status = zinf_error_set(&error, ZINF_E_USAGE,
                                 "zinf eval needs zinf.data.eval: --set zinf.data.eval=FILE");
-    return agree_on(run->comm, status, &error);
+    return zinf_run_agree_on(run->comm, status, &error);
 }
 
 static int open_schedules(struct zinf_run *run)
@@ -117,7 +115,8 @@ static int open_schedules(struct zinf_run *run)
                       zinf_json_new_integer(run->total_steps));
     }
     zinf_loss_scale_init(&run->loss_scale, &config->precision.loss_scale);
-    return agree_on(run->comm, zinf_schedule_init(&run->schedule, &options, &error), &error);
+    return zinf_run_agree_on(run->comm, zinf_schedule_init(&run->schedule, &options, &error),
+                             &error);
 }
 
 /* Is `pattern` the name, or whole parts of it between dots, e.g. "bias" or "ln_1.weight"? */
@@ -179,38 +178,6 @@ void zinf_run_build_plans(struct zinf_run *run, bool training)
     zinf_plan_build(&run->evaluation_plan, &options);
 }
 
-/* Half a second at most: a square product of the run's dtype, the best of three. */
-static void probe_peak(struct zinf_run *run)
-{
-    enum { N = 1024 };
-    size_t bytes = (size_t)N * N * zinf_dtype_bytes(run->config->precision.dtype);
-    char *memory = zinf_alloc(3 * bytes);
-    struct zinf_matmul product = {.dtype = run->config->precision.dtype,
-                                  .c_dtype = run->config->precision.dtype,
-                                  .m = N,
-                                  .n = N,
-                                  .k = N,
-                                  .a = memory,
-                                  .lda = N,
-                                  .b = memory + bytes,
-                                  .ldb = N,
-                                  .c = memory + 2 * bytes,
-                                  .ldc = N};
-    double best = INFINITY, *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
-    for (int i = 0; i < 4; i++) {
-        double begin = zinf_clock_s();
-        zinf_cpu_ops()->matmul(&product);
-        if (i > 0)
-            best = fmin(best, zinf_clock_s() - begin);
-    }
-    free(memory);
-    zinf_comm_gather_small(run->comm, &best, sizeof best, all);
-    run->peak_flops_per_rank = 0;
-    for (int i = 0; i < run->comm->size; i++)
-        run->peak_flops_per_rank += 2.0 * N * N * N / all[i] / run->comm->size;
-    free(all);
-}
-
 /* Bind this rank before it makes threads: they inherit it. */
 static int set_threads(struct zinf_run *run)
 {
@@ -269,13 +236,16 @@ static int open_common(struct zinf_run *run, bool training)
         return status;
     find_no_decay(run);
     zinf_run_build_plans(run, training);
-    status = zinf_run_check_ranks(run);
+    status = zinf_run_open_processor(run, training);
+    if (!status)
+        status = zinf_run_check_ranks(run);
     if (!status)
         status = zinf_run_take_memory(run, training);
     if (!status)
-        status = agree_on(run->comm, zinf_zero_start(&run->zero, &run->host, &error), &error);
+        status =
+            zinf_run_agree_on(run->comm, zinf_zero_start(&run->zero, &run->host, &error), &error);
     if (!status)
-        status = agree_on(run->comm, zinf_step_open(&run->step, &error), &error);
+        status = zinf_run_agree_on(run->comm, zinf_step_open(&run->step, &error), &error);
     if (rows < config->train.eval_micro_batch)
         rows = config->train.eval_micro_batch;
     run->inputs = zinf_alloc((size_t)(rows * config->data.sequence_length) * sizeof(int32_t));
@@ -295,7 +265,7 @@ int zinf_run_open_training(struct zinf_run *run, const struct zinf_config *confi
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_START);
     int status = open_common(run, true);
     if (!status)
-        probe_peak(run);
+        zinf_run_probe_peak(run);
     if (!status)
         status = zinf_run_resume(run);
     zinf_activity_stop(&run->activities, ZINF_ACTIVITY_START);
@@ -323,6 +293,8 @@ void zinf_run_close(struct zinf_run *run)
     zinf_zero_close(&run->zero);
     zinf_trace_close();
     zinf_step_release(&run->step);
+    if (run->processor.backend) /* before the host memory that it has pinned goes */
+        run->processor.backend->close(&run->processor);
     zinf_pool_close(&run->device);
     zinf_pool_close(&run->host);
     zinf_plan_release(&run->plan);

@@ -25,6 +25,7 @@
 #include "train/schedule.h"
 #include "train/snapshot.h"
 #include "train/step.h"
+#include "zero/staged.h"
 #include "zero/zero.h"
 
 #ifdef __cplusplus
@@ -41,6 +42,9 @@ struct zinf_run {
     struct zinf_model *model;
     struct zinf_batches *train, *eval; /* NULL: not needed by this command */
     struct zinf_plan plan, evaluation_plan;
+    struct zinf_device processor;  /* what this rank computes on; backend NULL: not open, a run that is only planned */
+    int device_ranks;              /* ranks that share it */
+    size_t scratch_bytes;          /* of its streams, on the device beside the pool; 0 on a CPU rank */
     struct zinf_pool device, host; /* on a CPU rank both are RAM */
     size_t pinned_bytes;           /* of host, locked in memory */
     struct zinf_budget budget;     /* what this rank may use */
@@ -86,6 +90,16 @@ int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens);
 
 /* Between the files of a run. */
 
+/** Log an error of this rank, then let all ranks agree: the message comes from the lowest rank that has one. Collective. */
+int zinf_run_agree_on(struct zinf_comm *comm, int status, const struct zinf_error *error);
+/** Choose and open the device of zinf.device. After the plans, before memory is counted. Collective. @return 0 or ZINF_E_USAGE and what open() returns, logged */
+int zinf_run_open_processor(struct zinf_run *run, bool training);
+/** What a training run of this configuration cannot do yet on a device with memory of its own; NULL: nothing. Local. */
+const char *zinf_run_device_lacks(const struct zinf_config *config);
+/** Working memory of one stream. Local. */
+size_t zinf_run_device_scratch(const struct zinf_run *run);
+/** Set peak_flops_per_rank: the device's data sheet, else measured by a product. After memory is taken, before weights are there. Collective. */
+void zinf_run_probe_peak(struct zinf_run *run);
 /** The plans of a training step (unless `training` is false) and of an evaluation batch. Local. */
 void zinf_run_build_plans(struct zinf_run *run, bool training);
 /**
@@ -95,6 +109,8 @@ void zinf_run_build_plans(struct zinf_run *run, bool training);
  */
 int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
                                 const struct zinf_budget *budget);
+/** What this rank takes on its device: the pool, and the scratch of its streams. */
+size_t zinf_run_device_bytes(const struct zinf_run *run);
 /** What this rank puts on NVMe, padding included, as laid out last. */
 size_t zinf_run_nvme_bytes(const struct zinf_run *run);
 /** Do all ranks run the same thing? Collective. @return 0 or ZINF_E_USAGE after a table of what differs, with the ranks. */

@@ -1,7 +1,7 @@
 /*
  * One step, read from top to bottom: zinf_step_run() walks the compute lane of the plan; each kind
  * of operation has its function below. Which weights are readable when, and when a gradient leaves,
- * is the plan's affair (zero/plan.h).
+ * is the plan's affair (zero/plan.h). Its memory: step_layout.c.
  */
 #include "train/step.h"
 
@@ -19,6 +19,8 @@ struct walk {
     const struct zinf_step_input *input; /* NULL in an evaluation */
     const struct zinf_plan *plan;
     struct zinf_step_result *result;
+    const int32_t *inputs, *targets; /* of all micro-batches, in host memory */
+    const int32_t *ids[2];           /* the same where operations find them */
     double loss_sum, counted;
     double wait_s, nvme_wait_s;      /* of the compute lane, for the mover; for the drive */
     double inputs_wait_s;            /* for the drive, by inputs of layers, before the step */
@@ -26,83 +28,6 @@ struct walk {
     int64_t index;                   /* of the operation being carried out */
     struct zinf_update update;
 };
-
-static size_t hidden_bytes(const struct zinf_step_options *o, int64_t rows)
-{
-    return (size_t)(rows * o->zero->options.model->hidden) *
-           zinf_dtype_bytes(o->zero->options.dtype);
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static void lay_out_inputs(struct zinf_step *step, struct zinf_pool *device, struct zinf_pool *host)
-{
-    const struct zinf_step_options *o = &step->options;
-    struct zinf_activations_options inputs = o->activations;
-    inputs.layers = (int)o->zero->options.model->layers;
-    inputs.input_bytes = hidden_bytes(o, o->batch * o->sequence);
-    inputs.window_bytes = hidden_bytes(o, larger(o->batch, o->evaluation_batch) * o->sequence);
-    zinf_activations_layout(&step->activations, &inputs, device, host);
-}
-
-void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *options,
-                      struct zinf_pool *device, struct zinf_pool *host)
-{
-    const struct zinf_model *model = options->zero->options.model;
-    enum zinf_dtype dtype = options->zero->options.dtype;
-    int64_t batch = larger(options->batch, options->evaluation_batch);
-    int64_t rows = batch * options->sequence;
-    size_t row = hidden_bytes(options, rows), before = device->used_bytes;
-    size_t saved = zinf_layer_saved_bytes(model, dtype, batch, options->sequence);
-    size_t angles = (size_t)(options->sequence * model->head_size / 2) * sizeof(float);
-    void *shared = NULL;
-    step->options = *options;
-    if (!step->saved)
-        step->saved = zinf_alloc((size_t)model->layers * sizeof *step->saved);
-    lay_out_inputs(step, device, host);
-    if (options->kept_layers < model->layers)
-        shared = zinf_pool_take(device, saved);
-    for (int64_t i = 0; i < model->layers; i++)
-        step->saved[i] =
-            i < model->layers - options->kept_layers ? shared : zinf_pool_take(device, saved);
-    step->normalized = zinf_pool_take(device, row);
-    step->statistics = zinf_pool_take(device, (size_t)rows * 2 * sizeof(float));
-    step->loss.maximum = zinf_pool_take(device, (size_t)rows * sizeof(float));
-    step->loss.sum = zinf_pool_take(device, (size_t)rows * sizeof(float));
-    step->loss.target_logit = zinf_pool_take(device, (size_t)rows * sizeof(float));
-    step->dy = zinf_pool_take(device, (size_t)(rows * model->hidden) * sizeof(float));
-    step->dx = zinf_pool_take(device, row);
-    step->cosine = model->rotary ? zinf_pool_take(device, angles) : NULL;
-    step->sine = model->rotary ? zinf_pool_take(device, angles) : NULL;
-    step->pass =
-        (struct zinf_pass){.model = model,
-                           .ops = options->zero->options.ops,
-                           .dtype = dtype,
-                           .sequence = options->sequence,
-                           .cosine = step->cosine,
-                           .sine = step->sine,
-                           .dropout_key = options->dropout_key,
-                           .scratch = zinf_pool_take(
-                               device, zinf_scratch_bytes(model, dtype, batch, options->sequence))};
-    step->activation_bytes = device->used_bytes - before;
-    if (device->base && model->rotary)
-        zinf_rope_table(model, options->sequence, step->cosine, step->sine);
-}
-
-int zinf_step_open(struct zinf_step *step, struct zinf_error *error)
-{
-    return zinf_activations_open(&step->activations, error);
-}
-
-void zinf_step_release(struct zinf_step *step)
-{
-    zinf_activations_close(&step->activations);
-    free(step->saved);
-    memset(step, 0, sizeof *step);
-}
 
 static const struct zinf_block *block_of(const struct walk *walk,
                                          const struct zinf_plan_operation *operation)
@@ -118,11 +43,17 @@ static void begin_micro_batch(struct walk *walk, int micro)
     const struct zinf_step_options *o = &step->options;
     int64_t tokens = o->batch * o->sequence;
     zinf_activations_begin(&step->activations, walk->input ? micro : -1);
-    if (!walk->input)
-        return;
-    step->pass.inputs = walk->input->inputs + micro * tokens;
-    step->pass.targets = walk->input->targets + micro * tokens;
-    step->pass.first_sample = (uint32_t)((micro * o->zero->ranks + o->zero->rank) * (int)o->batch);
+    if (micro == 0) {
+        int64_t rows = walk->input ? o->micro_count * o->batch : o->evaluation_batch;
+        walk->ids[0] = walk->inputs;
+        walk->ids[1] = walk->targets;
+        zinf_batch_copy_ids(&step->copy, &walk->ids[0], &walk->ids[1], rows * o->sequence);
+    }
+    step->pass.inputs = walk->ids[0] + micro * tokens;
+    step->pass.targets = walk->ids[1] + micro * tokens;
+    if (walk->input)
+        step->pass.first_sample =
+            (uint32_t)((micro * o->zero->ranks + o->zero->rank) * (int)o->batch);
 }
 
 static void embedding_forward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -168,17 +99,43 @@ static void head_forward(struct walk *walk, const struct zinf_plan_operation *op
                          const void *weights)
 {
     struct zinf_step *step = walk->step;
-    if (operation->first)
+    if (operation->first && step->copy.device)
+        zinf_batch_copy_begin_loss(&step->copy, &step->pass, &step->loss);
+    else if (operation->first)
         zinf_loss_begin(&step->pass, &step->loss);
     zinf_head_forward(&step->pass, block_of(walk, operation), weights, step->normalized,
                       &step->loss);
 }
 
-static void end_loss(struct walk *walk)
+static void add_loss(struct walk *walk, const struct zinf_pass *pass, const struct zinf_loss *loss)
 {
     int64_t counted;
-    walk->loss_sum += zinf_loss_end(&walk->step->pass, &walk->step->loss, &counted);
+    walk->loss_sum += zinf_loss_end(pass, loss, &counted);
     walk->counted += (double)counted;
+}
+
+static void end_loss(struct walk *walk, int micro)
+{
+    struct zinf_step *step = walk->step;
+    if (step->copy.device)
+        zinf_batch_copy_take_loss(&step->copy, &step->pass, &step->loss, micro);
+    else
+        add_loss(walk, &step->pass, &step->loss);
+}
+
+/* The losses that have come from the device, in the order of the micro-batches. */
+static void collect_losses(struct walk *walk)
+{
+    struct zinf_step *step = walk->step;
+    struct zinf_pass pass = step->pass;
+    if (!step->copy.device)
+        return;
+    zinf_batch_copy_wait(&step->copy);
+    for (int micro = 0; micro < walk->plan->options.micro_count; micro++) {
+        const struct zinf_loss loss = zinf_batch_copy_loss(&step->copy, micro);
+        pass.targets = walk->targets + micro * pass.batch * pass.sequence;
+        add_loss(walk, &pass, &loss);
+    }
 }
 
 /* The loss is the mean over the counted tokens of all ranks. A gradient is made as P times its part
@@ -278,6 +235,7 @@ static void set_agreement(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
     double wishes[4] = {0};
+    collect_losses(walk);
     if (walk->input && walk->input->wish)
         walk->input->wish(walk->input->wish_context, wishes);
     zero->agree[1] = walk->loss_sum;
@@ -414,7 +372,7 @@ static void carry_out(struct walk *walk, const struct zinf_plan_operation *opera
         head_forward(walk, operation, weights);
         break;
     case ZINF_PLAN_LOSS:
-        end_loss(walk);
+        end_loss(walk, operation->micro);
         break;
     case ZINF_PLAN_HEAD_BACKWARD:
         head_backward(walk, operation, weights, gradient);
@@ -520,7 +478,12 @@ void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
                    struct zinf_step_result *result)
 {
     struct zinf_comm *comm = step->options.zero->options.comm;
-    struct walk walk = {.step = step, .input = input, .plan = step->options.plan, .result = result};
+    struct walk walk = {.step = step,
+                        .input = input,
+                        .plan = step->options.plan,
+                        .result = result,
+                        .inputs = input->inputs,
+                        .targets = input->targets};
     int64_t sent = comm->bytes_sent;
     memset(result, 0, sizeof *result);
     step->pass.batch = step->options.batch;
@@ -551,11 +514,13 @@ void zinf_step_evaluate(struct zinf_step *step, const int32_t *inputs, const int
 {
     const struct zinf_zero *zero = step->options.zero;
     struct zinf_step_result ignored = {0};
-    struct walk walk = {.step = step, .plan = step->options.evaluation_plan, .result = &ignored};
+    struct walk walk = {.step = step,
+                        .plan = step->options.evaluation_plan,
+                        .result = &ignored,
+                        .inputs = inputs,
+                        .targets = targets};
     step->pass.batch = step->options.evaluation_batch;
     step->pass.training = false;
-    step->pass.inputs = inputs;
-    step->pass.targets = targets;
     walk_plan(&walk);
     *loss_sum = *counted = 0;
     for (int rank = 0; rank < zero->ranks; rank++) {

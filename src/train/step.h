@@ -10,6 +10,7 @@
 #include "memory/pool.h"
 #include "model/transformer.h"
 #include "train/activity.h"
+#include "train/batch_copy.h"
 #include "zero/activations.h"
 #include "zero/zero.h"
 
@@ -37,6 +38,7 @@ struct zinf_step {
     void *normalized;        /* final norm's output; later the scrap output of a recomputation */
     float *statistics;       /* (2, T) of the final norm */
     struct zinf_loss loss;   /* (T) each */
+    struct zinf_batch_copy copy; /* of ids and losses, where device memory is not the host's */
     float *dy;               /* (T, C) gradient of `normalized` */
     void *dx;                /* (T, C) gradient on its way down */
     float *cosine, *sine;

@@ -11,26 +11,21 @@
 
 #include "base/clock.h"
 #include "base/trace.h"
+#include "zero/staged.h"
 
 static void finish(struct zinf_zero *zero, struct zinf_comm_request *request)
 {
     zinf_lanes_complete(zero->lanes, request);
 }
 
-static void all_gather(struct zinf_zero *zero, void *buffer, size_t shard_bytes)
+void zinf_zero_all_gather(struct zinf_zero *zero, void *buffer, size_t shard_bytes)
 {
     struct zinf_comm_request request = {0};
     zero->options.comm->ops->all_gather(zero->options.comm, buffer, shard_bytes, &request);
     finish(zero, &request);
 }
 
-static int64_t shard_count(const struct zinf_zero *zero, int block)
-{
-    return zinf_plan_padded_count(zero->plan, block) / zero->ranks;
-}
-
-/* The last step's update of a block may still be under way. */
-static void wait_for_update(struct zinf_zero *zero, int block)
+void zinf_zero_wait_for_update(struct zinf_zero *zero, int block)
 {
     if (!zero->updates)
         return;
@@ -41,10 +36,10 @@ static void wait_for_update(struct zinf_zero *zero, int block)
 
 static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
-    size_t bytes =
-        (size_t)shard_count(zero, operation->block) * zinf_dtype_bytes(zero->options.dtype);
+    size_t bytes = (size_t)zinf_zero_shard_count(zero, operation->block) *
+                   zinf_dtype_bytes(zero->options.dtype);
     char *window = zero->windows[operation->window];
-    wait_for_update(zero, operation->block);
+    zinf_zero_wait_for_update(zero, operation->block);
     if (zero->blocks[operation->block].weights) {
         memcpy(window + (size_t)zero->rank * bytes, zero->blocks[operation->block].weights, bytes);
     } else {
@@ -52,12 +47,12 @@ static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operati
         zinf_zero_fetch_shard(zero, operation->block, window + (size_t)zero->rank * bytes);
         zinf_lanes_on_drive(zero->lanes, false);
     }
-    all_gather(zero, window, bytes);
+    zinf_zero_all_gather(zero, window, bytes);
 }
 
 /* The gradient as it stands before the exchange, in the wire's type; in fp16 divided by the world
  * now, so that no sum overflows. */
-static void *prepare(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+void *zinf_zero_prepare(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
     const struct zinf_zero_options *o = &zero->options;
     int64_t padded = zinf_plan_padded_count(zero->plan, operation->block);
@@ -68,7 +63,10 @@ static void *prepare(struct zinf_zero *zero, const struct zinf_plan_operation *o
         size_t element = zinf_dtype_bytes(o->dtype);
         source = zero->gradients[operation->gradient];
         dtype = o->dtype;
-        memset((char *)source + (size_t)count * element, 0, (size_t)(padded - count) * element);
+        const struct zinf_column_sum zeros = {o->dtype, 0, padded - count}; /* a sum over no rows */
+        char *gap = (char *)source + (size_t)count * element;
+        if (padded > count)
+            o->ops->bias_backward(&zeros, gap, gap);
     }
     if (dtype != o->wire_dtype) {
         const struct zinf_cast cast = {dtype, o->wire_dtype, padded};
@@ -81,36 +79,40 @@ static void *prepare(struct zinf_zero *zero, const struct zinf_plan_operation *o
     return source;
 }
 
+struct zinf_reduce zinf_zero_sum_of(const struct zinf_zero *zero,
+                                    const struct zinf_plan_operation *operation)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    return (struct zinf_reduce){.from_dtype = o->wire_dtype,
+                                .to_dtype = o->accumulation_dtype,
+                                .ranks = zero->ranks,
+                                .count = zinf_zero_shard_count(zero, operation->block),
+                                .scale =
+                                    o->wire_dtype == ZINF_FP16 ? 1.0f : 1.0f / (float)zero->ranks,
+                                .first = !o->sharding.gradients || operation->first};
+}
+
 static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
     const struct zinf_zero_options *o = &zero->options;
     struct zinf_block_state *state = &zero->blocks[operation->block];
-    int64_t shard = shard_count(zero, operation->block);
-    void *parts = prepare(zero, operation);
-    const struct zinf_reduce sum = {.from_dtype = o->wire_dtype,
-                                    .to_dtype = o->accumulation_dtype,
-                                    .ranks = zero->ranks,
-                                    .count = shard,
-                                    .scale = o->wire_dtype == ZINF_FP16 ? 1.0f
-                                                                        : 1.0f / (float)zero->ranks,
-                                    .first = !o->sharding.gradients || operation->first};
-    const struct zinf_scan all = {o->accumulation_dtype, shard};
+    const struct zinf_reduce sum = zinf_zero_sum_of(zero, operation);
+    const struct zinf_scan all = {o->accumulation_dtype, sum.count};
+    void *parts = zinf_zero_prepare(zero, operation);
     char *to = state->accumulator;
     if (zero->ranks > 1) {
         struct zinf_comm_request request = {0};
         o->comm->ops->exchange(o->comm, parts, zero->receive,
-                               (size_t)shard * zinf_dtype_bytes(o->wire_dtype), &request);
+                               (size_t)sum.count * zinf_dtype_bytes(o->wire_dtype), &request);
         finish(zero, &request);
         parts = zero->receive;
     }
     if (!o->sharding.gradients)
-        to += (size_t)(zero->rank * shard) * zinf_dtype_bytes(o->accumulation_dtype);
+        to += (size_t)(zero->rank * sum.count) * zinf_dtype_bytes(o->accumulation_dtype);
     if (parts != to)
         o->ops->reduce(&sum, parts, to);
     if (operation->last)
         state->square_sum = o->ops->square_sum(&all, to);
-    if (operation->last && zero->updates)
-        zinf_updates_reduced(zero->updates, operation->block);
 }
 
 static void agree(struct zinf_zero *zero)
@@ -122,29 +124,42 @@ static void agree(struct zinf_zero *zero)
     zinf_comm_gather_small(zero->options.comm, zero->agree, sizeof zero->agree, zero->agree_all);
 }
 
+/* Where the host addresses device memory: windows and accumulators are what travels. */
+static void carry_out_in_place(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    struct zinf_block_state *state = &zero->blocks[operation->block];
+    size_t shard = (size_t)zinf_zero_shard_count(zero, operation->block);
+    if (operation->kind == ZINF_PLAN_REDUCE) {
+        reduce(zero, operation);
+    } else if (operation->kind == ZINF_PLAN_GATHER_WINDOW) {
+        gather_window(zero, operation);
+    } else if (operation->kind == ZINF_PLAN_GATHER_WEIGHTS) {
+        zinf_zero_wait_for_update(zero, operation->block);
+        zinf_zero_all_gather(zero, state->weights, shard * zinf_dtype_bytes(zero->options.dtype));
+    } else {
+        zinf_zero_all_gather(zero, state->accumulator,
+                             shard * zinf_dtype_bytes(zero->options.accumulation_dtype));
+    }
+}
+
 static void carry_out(void *context, int64_t index)
 {
     struct zinf_zero *zero = context;
     const struct zinf_plan_operation *operation = &zero->plan->operations[ZINF_LANE_COMM][index];
+    bool staged = zinf_staged(zero);
     zinf_lanes_wait(zero->lanes, ZINF_LANE_COMPUTE, operation->wait_other);
     double begin_s = zinf_trace_on() ? zinf_clock_s() : 0;
     switch (operation->kind) {
     case ZINF_PLAN_GATHER_WINDOW:
-        gather_window(zero, operation);
-        break;
     case ZINF_PLAN_GATHER_WEIGHTS:
-        wait_for_update(zero, operation->block);
-        all_gather(zero, zero->blocks[operation->block].weights,
-                   (size_t)shard_count(zero, operation->block) *
-                       zinf_dtype_bytes(zero->options.dtype));
-        break;
     case ZINF_PLAN_GATHER_GRADIENT:
-        all_gather(zero, zero->blocks[operation->block].accumulator,
-                   (size_t)shard_count(zero, operation->block) *
-                       zinf_dtype_bytes(zero->options.accumulation_dtype));
-        break;
     case ZINF_PLAN_REDUCE:
-        reduce(zero, operation);
+        if (staged)
+            zinf_staged_carry_out(zero, operation, index);
+        else
+            carry_out_in_place(zero, operation);
+        if (operation->kind == ZINF_PLAN_REDUCE && operation->last && zero->updates)
+            zinf_updates_reduced(zero->updates, operation->block);
         break;
     case ZINF_PLAN_AGREE:
         agree(zero);
@@ -194,23 +209,29 @@ void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan,
     for (int i = 0; i < zero->options.model->block_count; i++)
         zero->blocks[i].square_sum = 0;
     zinf_zero_begin_fetches(zero, plan);
+    zinf_staged_begin(zero);
     zinf_lanes_begin(zero->lanes, plan->count[ZINF_LANE_COMM], carry_out, zero);
 }
 
 double zinf_zero_wait(struct zinf_zero *zero, int64_t index)
 {
-    return zinf_lanes_wait(zero->lanes, ZINF_LANE_COMM,
-                           zero->plan->operations[ZINF_LANE_COMPUTE][index].wait_other);
+    double waited_s = zinf_lanes_wait(zero->lanes, ZINF_LANE_COMM,
+                                      zero->plan->operations[ZINF_LANE_COMPUTE][index].wait_other);
+    zinf_staged_pass(zero, index);
+    return waited_s;
 }
 
 void zinf_zero_done(struct zinf_zero *zero)
 {
+    zinf_staged_done(zero);
     zinf_lanes_done(zero->lanes, ZINF_LANE_COMPUTE);
 }
 
 double zinf_zero_end(struct zinf_zero *zero)
 {
-    return zinf_lanes_end(zero->lanes);
+    double waited_s = zinf_lanes_end(zero->lanes);
+    zinf_staged_end(zero);
+    return waited_s;
 }
 
 double zinf_zero_hand_over(struct zinf_zero *zero, const struct zinf_update *update)

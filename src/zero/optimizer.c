@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "zero/staged.h"
+
 const void *zinf_zero_weights(const struct zinf_zero *zero,
                               const struct zinf_plan_operation *operation)
 {
@@ -31,11 +33,11 @@ void zinf_zero_accumulate(struct zinf_zero *zero, const struct zinf_plan_operati
                        zero->blocks[operation->block].accumulator);
 }
 
-/* First element of the owned part within an array that holds the whole block, or 0 when the array
- * holds the owned part only. */
-static int64_t owned_offset(const struct zinf_zero *zero, int block, bool sharded)
+/* Operations where the states are. */
+static const struct zinf_ops *update_ops(const struct zinf_zero *zero)
 {
-    return sharded ? 0 : zinf_zero_owned(zero, block).begin;
+    bool on_host = zinf_staged(zero) && zero->options.offload.optimizer != ZINF_TIER_DEVICE;
+    return on_host ? zinf_cpu_ops() : zero->options.ops;
 }
 
 /* A stretch of a block's owned part with all that belongs to it: in memory, or in the ring's
@@ -72,10 +74,8 @@ static struct stretch stretch_in_memory(const struct zinf_zero *zero, int block,
     struct stretch s = {.begin = begin, .count = count, .master = advance(state->master, begin)};
     for (int m = 0; m < 2; m++)
         s.moment[m] = advance(state->moment[m], begin);
-    if (o->dtype != ZINF_FP32 && state->weights)
-        s.low = (char *)state->weights +
-                (size_t)(owned_offset(zero, block, o->sharding.parameters) + begin) *
-                    zinf_dtype_bytes(o->dtype);
+    if (state->low)
+        s.low = (char *)state->low + (size_t)begin * zinf_dtype_bytes(o->dtype);
     return s;
 }
 
@@ -105,28 +105,28 @@ static void update_run(struct zinf_zero *zero, int block, const struct stretch *
     int64_t at = part.begin - s->begin;
     if (part.begin == part.end)
         return;
-    const int64_t in_accumulator = owned_offset(zero, block, o->sharding.gradients) + part.begin;
     struct zinf_update_op op = {
         .options = *update,
         .count = part.end - part.begin,
         .weights = s->master + at,
         .state = {advance(s->moment[0], at), advance(s->moment[1], at)},
-        .gradient = (const char *)zero->blocks[block].accumulator +
-                    (size_t)in_accumulator * zinf_dtype_bytes(o->accumulation_dtype),
+        .gradient = (const char *)zero->blocks[block].gradient +
+                    (size_t)part.begin * zinf_dtype_bytes(o->accumulation_dtype),
         .gradient_dtype = o->accumulation_dtype,
         .low_dtype = o->dtype,
         .low = s->low ? (char *)s->low + (size_t)at * zinf_dtype_bytes(o->dtype) : NULL};
     if (!run->decay)
         op.options.weight_decay = 0;
-    o->ops->update(&op);
+    update_ops(zero)->update(&op);
 }
 
 static void update_stretch(struct zinf_zero *zero, int block, const struct stretch *s,
                            const struct zinf_update *update)
 {
-    const struct zinf_block_state *state = &zero->blocks[block];
+    struct zinf_block_state *state = &zero->blocks[block];
     for (int i = 0; i < state->run_count; i++)
         update_run(zero, block, s, &state->runs[i], update);
+    state->behind = state->mirror && state->mirror != state->weights;
 }
 
 void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_update *update)
@@ -148,13 +148,12 @@ static struct kept kept_of(const struct zinf_zero *zero, int number, const struc
     const struct zinf_zero_options *o = &zero->options;
     const struct zinf_record *record = &zero->records[number];
     int part = o->dtype == ZINF_FP32 ? ZINF_PART_MASTER : ZINF_PART_LOW;
-    int64_t begin = owned_offset(zero, record->block, o->sharding.gradients) + record->begin;
     struct kept kept = {.weight_bytes = zinf_dtype_bytes(o->dtype),
                         .gradient_bytes = zinf_dtype_bytes(o->accumulation_dtype)};
     if (zero->update_items[number].extent[part] < 0)
         kept.weights = part == ZINF_PART_MASTER ? (char *)s->master : s->low;
     kept.gradient =
-        (char *)zero->blocks[record->block].accumulator + (size_t)begin * kept.gradient_bytes;
+        (char *)zero->blocks[record->block].gradient + (size_t)record->begin * kept.gradient_bytes;
     ZINF_ASSERT(!kept.weights || kept.gradient_bytes >= kept.weight_bytes);
     return kept;
 }
@@ -217,16 +216,15 @@ static int visit_stretch(struct zinf_zero *zero, int block, const struct stretch
         visit(context, block, (struct zinf_range){begin, begin + s->count}, s->master, s->moment);
     const struct zinf_cast cast = {ZINF_FP32, o->dtype, s->count};
     if (write && s->low)
-        o->ops->cast(&cast, s->master, s->low);
+        update_ops(zero)->cast(&cast, s->master, s->low);
     return status;
 }
 
-int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context)
+static int visit_on_host(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context)
 {
     size_t items = (size_t)zero->record_count * sizeof *zero->update_items;
     struct zinf_ring_item *list = zinf_alloc(items);
     int status = ZINF_OK;
-    zinf_zero_drain(zero);
     for (int r = 0; r < zero->record_count; r++) {
         list[r] = zero->update_items[r];
         for (int part = 0; part < ZINF_RING_PARTS; part++) {
@@ -258,11 +256,27 @@ int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void
     return status;
 }
 
+int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context)
+{
+    zinf_zero_drain(zero);
+    zinf_staged_drain(zero);
+    if (zinf_staged(zero) && zero->options.offload.optimizer == ZINF_TIER_DEVICE)
+        return zinf_staged_visit(zero, write, visit, context);
+    int status = visit_on_host(zero, write, visit, context);
+    if (write)
+        zinf_staged_mirrors_changed(zero);
+    return status;
+}
+
 void zinf_zero_publish(struct zinf_zero *zero)
 {
     const struct zinf_zero_options *o = &zero->options;
     if (!o->sharding.optimizer || o->sharding.parameters)
         return;
+    if (zinf_staged(zero)) {
+        zinf_staged_publish(zero);
+        return;
+    }
     for (int i = 0; i < o->model->block_count; i++) {
         struct zinf_range owned = zinf_zero_owned(zero, i);
         struct zinf_comm_request request = {0};

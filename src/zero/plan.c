@@ -362,6 +362,8 @@ static void order_communication(struct builder *b)
     for (int64_t i = 0; i < b->pending_count; i++) {
         plan->operations[ZINF_LANE_COMM][i] = b->pending[i].operation;
         plan->operations[ZINF_LANE_COMM][i].wait_other = b->pending[i].ready;
+        if (b->pending[i].ready > 0)
+            at(b, b->pending[i].ready - 1)->waited = true;
         int64_t user = b->pending[i].user;
         if (user >= 0 && at(b, user)->wait_other < i + 1)
             at(b, user)->wait_other = i + 1;

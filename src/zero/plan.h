@@ -71,6 +71,7 @@ struct zinf_plan_operation {
     bool first;         /* the first gradient of this block in the step: replaces what is there */
     bool last;          /* REDUCE: the last of this block in the step; EMBEDDING_*: the last tile; HEAD_*: the first tile is `first` */
     int64_t wait_other; /* operations of the other lane that must be finished before; update lane: of the communication lane */
+    bool waited;        /* compute lane: one of the communication lane waits for exactly this one */
 };
 
 struct zinf_plan_options {

@@ -6,13 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "zero/staged.h"
+
 struct zinf_range zinf_zero_shard(const struct zinf_zero *zero, int block)
 {
     return zinf_partition_shard(zero->options.model->blocks[block].element_count, zero->ranks,
                                 zero->rank);
 }
 
-static int64_t shard_count(const struct zinf_zero *zero, int block)
+int64_t zinf_zero_shard_count(const struct zinf_zero *zero, int block)
 {
     return zinf_partition_shard_count(zero->options.model->blocks[block].element_count,
                                       zero->ranks);
@@ -20,7 +22,7 @@ static int64_t shard_count(const struct zinf_zero *zero, int block)
 
 struct zinf_range zinf_zero_owned(const struct zinf_zero *zero, int block)
 {
-    int64_t shard = shard_count(zero, block);
+    int64_t shard = zinf_zero_shard_count(zero, block);
     if (!zero->options.sharding.optimizer)
         return (struct zinf_range){0, zero->ranks * shard};
     return (struct zinf_range){zero->rank * shard, (zero->rank + 1) * shard};
@@ -60,6 +62,12 @@ static void *take(enum zinf_tier tier, struct zinf_pool *device, struct zinf_poo
     return zinf_pool_take(tier == ZINF_TIER_HOST ? host : device, bytes);
 }
 
+/* `elements` further on in an array that is there. */
+static void *beyond(void *array, int64_t elements, enum zinf_dtype dtype)
+{
+    return array ? (char *)array + (size_t)elements * zinf_dtype_bytes(dtype) : NULL;
+}
+
 /* Master and moments of the owned part; what streams is counted where its records are cut. */
 static void lay_out_optimizer(struct zinf_zero *zero, int block, struct zinf_pool *device,
                               struct zinf_pool *host)
@@ -73,30 +81,69 @@ static void lay_out_optimizer(struct zinf_zero *zero, int block, struct zinf_poo
         zero->bytes.optimizer += (size_t)arrays * bytes;
     for (int i = 0; o->training && i < o->moment_count; i++)
         state->moment[i] = take(o->offload.optimizer, device, host, bytes);
+    void *weights = state->mirror;
+    if (!weights)
+        weights = beyond(state->weights, o->sharding.parameters ? 0 : owned.begin, o->dtype);
     if (o->dtype != ZINF_FP32)
         state->master = take(o->offload.optimizer, device, host, bytes);
-    else if (state->weights)
-        state->master = (float *)state->weights + (o->sharding.parameters ? 0 : owned.begin);
+    else
+        state->master = weights;
+    state->low = o->dtype != ZINF_FP32 ? weights : NULL;
+}
+
+/* On ranks that exchange through the host a shard is read there: where the host has updated it, it
+ * stands nowhere else. */
+static void lay_out_weights(struct zinf_zero *zero, int block, struct zinf_pool *device,
+                            struct zinf_pool *host)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_block_state *state = &zero->blocks[block];
+    int64_t shard = zinf_zero_shard_count(zero, block);
+    size_t element = zinf_dtype_bytes(o->dtype);
+    size_t weights = (size_t)(o->sharding.parameters ? shard : shard * zero->ranks) * element;
+    if (zinf_staged_mirrors(zero)) {
+        state->mirror = zinf_pool_take(host, (size_t)shard * element);
+        zero->bytes.weights += (size_t)shard * element;
+        if (o->sharding.parameters && zero->ranks > 1) {
+            state->weights = state->mirror;
+            return;
+        }
+    }
+    state->weights = take(o->offload.parameters, device, host, weights);
+    if (o->offload.parameters != ZINF_TIER_NVME)
+        zero->bytes.weights += weights;
+}
+
+/* The accumulator stands where the moments are, but for what a device writes itself: then only the
+ * sum of this rank's part comes to the host. */
+static void lay_out_gradients(struct zinf_zero *zero, int block, struct zinf_pool *device,
+                              struct zinf_pool *host)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_block_state *state = &zero->blocks[block];
+    int64_t shard = zinf_zero_shard_count(zero, block);
+    size_t element = zinf_dtype_bytes(o->accumulation_dtype);
+    size_t bytes = (size_t)(o->sharding.gradients ? shard : shard * zero->ranks) * element;
+    bool on_host = o->offload.optimizer != ZINF_TIER_DEVICE;
+    bool copied = on_host && zinf_staged(zero) && !o->sharding.gradients;
+    state->accumulator =
+        take(on_host && !copied ? ZINF_TIER_HOST : ZINF_TIER_DEVICE, device, host, bytes);
+    zero->bytes.gradients += bytes;
+    state->gradient =
+        beyond(state->accumulator, o->sharding.gradients ? 0 : zinf_zero_owned(zero, block).begin,
+               o->accumulation_dtype);
+    if (copied) {
+        state->gradient = zinf_pool_take(host, (size_t)shard * element);
+        zero->bytes.gradients += (size_t)shard * element;
+    }
 }
 
 static void lay_out_block(struct zinf_zero *zero, int block, struct zinf_pool *device,
                           struct zinf_pool *host)
 {
-    const struct zinf_zero_options *o = &zero->options;
-    struct zinf_block_state *state = &zero->blocks[block];
-    int64_t shard = shard_count(zero, block), padded = shard * zero->ranks;
-    size_t weights = (size_t)(o->sharding.parameters ? shard : padded) * zinf_dtype_bytes(o->dtype);
-    size_t gradients =
-        (size_t)(o->sharding.gradients ? shard : padded) * zinf_dtype_bytes(o->accumulation_dtype);
-    state->weights = take(o->offload.parameters, device, host, weights);
-    if (o->offload.parameters != ZINF_TIER_NVME)
-        zero->bytes.weights += weights;
-    if (o->training) {
-        enum zinf_tier tier =
-            o->offload.optimizer == ZINF_TIER_DEVICE ? ZINF_TIER_DEVICE : ZINF_TIER_HOST;
-        zero->bytes.gradients += gradients;
-        state->accumulator = take(tier, device, host, gradients);
-    }
+    lay_out_weights(zero, block, device, host);
+    if (zero->options.training)
+        lay_out_gradients(zero, block, device, host);
     lay_out_optimizer(zero, block, device, host);
 }
 
@@ -118,7 +165,7 @@ static void lay_out_windows(struct zinf_zero *zero, const struct zinf_plan *plan
         zero->send = zinf_pool_take(pool, wire);
         zero->bytes.communication += wire;
     }
-    if (zero->ranks > 1) {
+    if (zero->ranks > 1 && !zinf_staged(zero)) {
         zero->receive = zinf_pool_take(pool, wire);
         zero->bytes.communication += wire;
     }
@@ -143,6 +190,8 @@ void zinf_zero_layout(struct zinf_zero *zero, const struct zinf_zero_options *op
     for (int i = 0; i < options->model->block_count; i++)
         lay_out_block(zero, i, device, host);
     lay_out_windows(zero, plan, device);
+    if (zinf_staged(zero))
+        zinf_staged_layout(zero, plan, device, host);
     zinf_zero_layout_records(zero, plan, host);
 }
 

@@ -12,7 +12,7 @@
  *
  * Each of them stands on a tier. What is on NVMe is cut into records of at most `record_elements` elements of one block's owned part, and
  * passes through rings of buffers (ring.h), for updates in a lane of its own (updates.h); accumulators stay in memory. On a CPU rank device
- * and host are both RAM and used in place.
+ * and host are both RAM and used in place. On a device with memory of its own staged.h has what passes between the two.
  */
 #ifndef ZINF_ZERO_ZERO_H
 #define ZINF_ZERO_ZERO_H
@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #include "base/partition.h"
-#include "device/ops.h"
+#include "device/device.h"
 #include "memory/pool.h"
 #include "model/model.h"
 #include "topology/comm.h"
@@ -68,7 +68,11 @@ struct zinf_block_state {
     void *weights;      /* dtype: the whole block, or this rank's shard when parameters are sharded; NULL: on NVMe */
     float *master;      /* fp32, owned part; in fp32 it points into `weights`; NULL: on NVMe */
     float *moment[2];   /* fp32, owned part; NULL where the optimizer has none, or on NVMe */
+    void *low;          /* 16-bit: where an update writes the weights of the owned part; NULL in fp32, or on NVMe */
+    void *mirror;       /* dtype, owned part in host memory, as the host has updated it; NULL: the update writes to `weights` */
+    bool behind;        /* `weights`, on the device, are older than `mirror` */
     void *accumulator;  /* accumulation dtype: the whole block, or the shard when gradients are sharded */
+    void *gradient;     /* accumulation dtype: what the update of the owned part reads, in the accumulator or a copy in host memory */
     double square_sum;  /* of this rank's shard of the reduced gradient */
     struct zinf_update_run *runs;
     int run_count;
@@ -93,7 +97,8 @@ struct zinf_offload {
 struct zinf_zero_options {
     const struct zinf_model *model; /* borrowed, as everything here, until close */
     struct zinf_comm *comm;
-    const struct zinf_ops *ops;
+    struct zinf_device *device; /* NULL = the CPU; until zinf_zero_start() only its properties are looked at */
+    const struct zinf_ops *ops; /* of the device */
     struct zinf_sharding sharding;
     enum zinf_dtype dtype, accumulation_dtype, wire_dtype;
     bool training;                  /* false: weights only, no gradients and no moments */
@@ -106,9 +111,21 @@ struct zinf_zero_options {
 /** Bytes of this rank by purpose; their sum is what the pool holds. */
 struct zinf_zero_bytes {
     size_t weights, optimizer, gradients, windows, communication, rings;
+    size_t staging; /* in host memory, between the device and the host; 0 where the host addresses device memory */
     size_t cache; /* of what is on the NVMe tier, parts that stay in host memory, each padded to 4096 */
     size_t nvme;   /* in the swap files, padding and spare extents included */
     size_t spares; /* of these the spare extents */
+};
+
+/** Between a device with memory of its own and the host; see staged.h. */
+struct zinf_staging {
+    char *gather[2];      /* whole blocks in turn; gather_bytes each */
+    char *send, *receive; /* wire dtype, window_elements each */
+    size_t gather_bytes;
+    int next;                         /* of gather[] */
+    bool gather_busy[2], receive_busy; /* a copy reads it until its event is reached */
+    int64_t passed;                   /* operations of the communication lane that the compute stream has waited for */
+    int64_t computed;                 /* operations of the compute lane that have been issued */
 };
 
 struct zinf_zero {
@@ -117,6 +134,7 @@ struct zinf_zero {
     struct zinf_zero_bytes bytes;
     const struct zinf_plan *plan;   /* being carried out */
     struct zinf_lanes *lanes;
+    struct zinf_staging staging;
     void *windows[8];               /* parameter windows, dtype, plan->window_elements each */
     void *gradients[2];             /* gradient windows */
     void *send, *receive;           /* wire dtype, window_elements each; send NULL when gradients travel as they are */
@@ -222,6 +240,18 @@ void zinf_zero_update_bytes(const struct zinf_zero *zero, bool before, int64_t *
 bool zinf_zero_streams(const struct zinf_zero_options *options, int part);
 /** Bytes of a part of a record, padded to 4096 as on the drive. */
 size_t zinf_zero_part_bytes(const struct zinf_zero *zero, int record, int part);
+/** Bring the gradient of REDUCE into the wire's type, in the calling thread's stream. @return where it stands, on the device */
+void *zinf_zero_prepare(struct zinf_zero *zero, const struct zinf_plan_operation *operation);
+/** How the parts of REDUCE are added. */
+struct zinf_reduce zinf_zero_sum_of(const struct zinf_zero *zero,
+                                    const struct zinf_plan_operation *operation);
+/** An all-gather of equal shards from begin to end. By the mover. */
+void zinf_zero_all_gather(struct zinf_zero *zero, void *buffer, size_t shard_bytes);
+/** By the mover: the last step's update of a block may still be under way. */
+void zinf_zero_wait_for_update(struct zinf_zero *zero, int block);
+/** Elements of this rank's shard of a block, padding included. */
+int64_t zinf_zero_shard_count(const struct zinf_zero *zero, int block);
+
 /** Does anything of this record pass through the update ring? */
 bool zinf_zero_passes(const struct zinf_zero *zero, int record);
 /** Choose what stays in host memory, within the two budgets of zinf_offload; sets bytes.cache. residency.c says how. */

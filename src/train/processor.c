@@ -1,0 +1,137 @@
+/*
+ * The device that a rank computes on: chosen from the table of backends, opened before memory is
+ * counted, and asked how fast it is.
+ *
+ * Ranks of a node take its devices in turn, by their number on the node as the communicator knows
+ * it. More ranks than devices share them: gradients and weights then pass through host memory as
+ * between any ranks.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "train/run.h"
+
+/* Ranks of this node that compute on the same device as this one. */
+static int sharing(const struct zinf_run *run, int devices)
+{
+    return (run->comm->local_size - 1 - run->comm->local_rank % devices) / devices + 1;
+}
+
+const char *zinf_run_device_lacks(const struct zinf_config *config)
+{
+    enum zinf_config_activations mode = config->memory.activations;
+    if (mode == ZINF_ACTIVATIONS_CPU || mode == ZINF_ACTIVATIONS_NVME)
+        return "zinf.memory.activations \"cpu\" and \"nvme\" do not work yet on a device with "
+               "memory of its own: \"auto\" keeps what fits there and recomputes the rest";
+    if (config->offload.optimizer == ZINF_CONFIG_DEVICE_NONE &&
+        config->offload.parameters != ZINF_CONFIG_DEVICE_NONE)
+        return "offload_param without offload_optimizer does not work yet on a device with memory "
+               "of its own: set zero_optimization.offload_optimizer.device to \"cpu\" or \"nvme\" "
+               "too";
+    return NULL;
+}
+
+size_t zinf_run_device_scratch(const struct zinf_run *run)
+{
+    const struct zinf_config *config = run->config;
+    const struct zinf_model *model = run->model;
+    int64_t batch = config->batch.micro;
+    struct zinf_device_shape shape = {.hidden = model->hidden, .heads = model->heads};
+    if (config->data.eval.count && config->train.eval_micro_batch > batch)
+        batch = config->train.eval_micro_batch;
+    shape.tokens = batch * config->data.sequence_length;
+    for (int i = 0; i < model->block_count; i++)
+        if (model->blocks[i].row_count > shape.tile_rows)
+            shape.tile_rows = model->blocks[i].row_count;
+    return zinf_device_scratch_bytes(&shape);
+}
+
+static int open_processor(struct zinf_run *run, bool training, struct zinf_error *error)
+{
+    const struct zinf_config *config = run->config;
+    const struct zinf_device_backend *backend = NULL;
+    int events = zinf_staged_event_count(&run->evaluation_plan);
+    char why[512];
+    int status = zinf_device_choose(config->device, &backend, error);
+    if (status)
+        return status;
+    int devices = backend->list(NULL, 0, why, sizeof why);
+    if (training && zinf_staged_event_count(&run->plan) > events)
+        events = zinf_staged_event_count(&run->plan);
+    const struct zinf_device_options options = {.index = run->comm->local_rank % devices,
+                                                .event_count = events,
+                                                .scratch_bytes = zinf_run_device_scratch(run),
+                                                .tune = !config->limits.deterministic};
+    status = backend->open(&run->processor, &options, error);
+    if (status || run->processor.properties.host_addressable)
+        return status;
+    const char *lacks = training ? zinf_run_device_lacks(config) : NULL;
+    if (lacks)
+        return zinf_error_set(error, ZINF_E_USAGE,
+                              "%s; zinf.device \"cpu\" computes in host memory, where it works",
+                              lacks);
+    run->scratch_bytes = ZINF_STREAM_COUNT * options.scratch_bytes;
+    run->device_ranks = sharing(run, devices);
+    return ZINF_OK;
+}
+
+int zinf_run_open_processor(struct zinf_run *run, bool training)
+{
+    struct zinf_error error = {0};
+    int status = open_processor(run, training, &error);
+    return zinf_run_agree_on(run->comm, status, &error);
+}
+
+/* Half a second at most: a square product, the best of three. */
+static double probe(struct zinf_run *run, void *memory, int64_t n)
+{
+    enum zinf_dtype dtype = run->config->precision.dtype;
+    size_t bytes = (size_t)(n * n) * zinf_dtype_bytes(dtype);
+    const struct zinf_matmul product = {.dtype = dtype,
+                                        .c_dtype = dtype,
+                                        .m = n,
+                                        .n = n,
+                                        .k = n,
+                                        .a = memory,
+                                        .lda = n,
+                                        .b = (char *)memory + bytes,
+                                        .ldb = n,
+                                        .c = (char *)memory + 2 * bytes,
+                                        .ldc = n};
+    double best = INFINITY;
+    for (int i = 0; i < 4; i++) {
+        double begin = zinf_clock_s();
+        run->zero.options.ops->matmul(&product);
+        zinf_staged_drain(&run->zero);
+        if (i > 0)
+            best = fmin(best, zinf_clock_s() - begin);
+    }
+    return best;
+}
+
+/* On a device with memory of its own: in what is laid out and still zero, and stays so. */
+void zinf_run_probe_peak(struct zinf_run *run)
+{
+    int64_t n = 1024;
+    size_t element = zinf_dtype_bytes(run->config->precision.dtype);
+    double best, *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
+    if (run->processor.properties.peak_flops > 0) {
+        best = 2.0 * (double)(n * n * n) / run->processor.properties.peak_flops;
+    } else if (zinf_staged(&run->zero)) {
+        while ((size_t)(3 * n * n) * element > run->device.size_bytes)
+            n /= 2;
+        best = probe(run, run->device.base, n);
+    } else {
+        void *memory = zinf_alloc((size_t)(3 * n * n) * element);
+        best = probe(run, memory, n);
+        free(memory);
+    }
+    double flops = 2.0 * (double)(n * n * n) / best;
+    zinf_comm_gather_small(run->comm, &flops, sizeof flops, all);
+    run->peak_flops_per_rank = 0;
+    for (int i = 0; i < run->comm->size; i++)
+        run->peak_flops_per_rank += all[i] / run->comm->size;
+    free(all);
+}

@@ -1,0 +1,440 @@
+/*
+ * Blocks on a device with memory of its own: edges between streams, and what the mover does for an
+ * operation of the communication lane. See staged.h.
+ *
+ * The mover sleeps where bytes pass through a thread of the host: until a shard or a gradient has
+ * come down, and until staging memory may be filled again. Two gather buffers: the copy of one
+ * block to its window goes on under the gather of the next. One pair for gradients: its copy down
+ * is waited for in any case, for the wire or the sum comes next.
+ */
+#include "zero/staged.h"
+
+#include <string.h>
+
+bool zinf_staged(const struct zinf_zero *zero)
+{
+    const struct zinf_device *device = zero->options.device;
+    return device && !device->properties.host_addressable;
+}
+
+bool zinf_staged_mirrors(const struct zinf_zero *zero)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    return zinf_staged(zero) && o->training && o->offload.optimizer != ZINF_TIER_DEVICE &&
+           o->offload.parameters == ZINF_TIER_DEVICE;
+}
+
+int zinf_staged_event_count(const struct zinf_plan *plan)
+{
+    return ZINF_STAGED_EVENTS + (int)(plan->count[ZINF_LANE_COMPUTE] + plan->count[ZINF_LANE_COMM]);
+}
+
+static bool sums_on_device(const struct zinf_zero *zero)
+{
+    return zero->options.offload.optimizer == ZINF_TIER_DEVICE;
+}
+
+void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
+                        struct zinf_pool *device, struct zinf_pool *host)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_staging *staging = &zero->staging;
+    size_t widest = zinf_dtype_bytes(o->dtype);
+    size_t wire = (size_t)plan->window_elements * zinf_dtype_bytes(o->wire_dtype);
+    if (o->training && zinf_dtype_bytes(o->accumulation_dtype) > widest)
+        widest = zinf_dtype_bytes(o->accumulation_dtype);
+    staging->gather_bytes = (size_t)plan->window_elements * widest;
+    for (int i = 0; i < 2; i++)
+        staging->gather[i] = zinf_pool_take(host, staging->gather_bytes);
+    zero->bytes.staging = 2 * staging->gather_bytes;
+    if (!o->training || (zero->ranks == 1 && sums_on_device(zero)))
+        return;
+    staging->send = zinf_pool_take(host, wire);
+    zero->bytes.staging += wire;
+    if (zero->ranks == 1)
+        return;
+    staging->receive = zinf_pool_take(host, wire);
+    zero->bytes.staging += wire;
+    if (sums_on_device(zero)) {
+        zero->receive = zinf_pool_take(device, wire);
+        zero->bytes.communication += wire;
+    }
+}
+
+/* ---- edges ---- */
+
+static void record(struct zinf_zero *zero, int event, enum zinf_stream stream)
+{
+    zero->options.device->backend->record(zero->options.device, event, stream);
+}
+
+static void wait(struct zinf_zero *zero, enum zinf_stream stream, int event)
+{
+    zero->options.device->backend->wait(zero->options.device, stream, event);
+}
+
+static void copy(struct zinf_zero *zero, enum zinf_stream stream, void *to, const void *from,
+                 size_t bytes)
+{
+    zero->options.device->backend->copy(zero->options.device, stream, to, from, bytes);
+}
+
+static int compute_event(int64_t index)
+{
+    return ZINF_STAGED_EVENTS + (int)index;
+}
+
+static int comm_event(const struct zinf_zero *zero, int64_t index)
+{
+    return ZINF_STAGED_EVENTS + (int)(zero->plan->count[ZINF_LANE_COMPUTE] + index);
+}
+
+static bool has_event(enum zinf_plan_kind kind)
+{
+    return kind == ZINF_PLAN_GATHER_WINDOW || kind == ZINF_PLAN_GATHER_WEIGHTS ||
+           kind == ZINF_PLAN_GATHER_GRADIENT || kind == ZINF_PLAN_REDUCE;
+}
+
+void zinf_staged_begin(struct zinf_zero *zero)
+{
+    zero->staging.passed = zero->staging.computed = 0;
+    if (zinf_staged(zero))
+        zero->options.device->backend->use(zero->options.device, ZINF_STREAM_COMPUTE);
+}
+
+void zinf_staged_pass(struct zinf_zero *zero, int64_t index)
+{
+    const struct zinf_plan *plan = zero->plan;
+    int64_t until = plan->operations[ZINF_LANE_COMPUTE][index].wait_other;
+    if (!zinf_staged(zero))
+        return;
+    for (; zero->staging.passed < until; zero->staging.passed++)
+        if (has_event(plan->operations[ZINF_LANE_COMM][zero->staging.passed].kind))
+            wait(zero, ZINF_STREAM_COMPUTE, comm_event(zero, zero->staging.passed));
+}
+
+void zinf_staged_done(struct zinf_zero *zero)
+{
+    int64_t index = zero->staging.computed++;
+    if (zinf_staged(zero) && zero->plan->operations[ZINF_LANE_COMPUTE][index].waited)
+        record(zero, compute_event(index), ZINF_STREAM_COMPUTE);
+}
+
+static void record_all(struct zinf_zero *zero)
+{
+    for (int stream = 0; stream < ZINF_STREAM_COUNT; stream++)
+        record(zero, ZINF_EVENT_STREAM + stream, (enum zinf_stream)stream);
+}
+
+void zinf_staged_end(struct zinf_zero *zero)
+{
+    if (!zinf_staged(zero))
+        return;
+    record_all(zero);
+    for (int stream = 0; stream < ZINF_STREAM_COUNT; stream++)
+        for (int other = 0; other < ZINF_STREAM_COUNT; other++)
+            if (other != stream)
+                wait(zero, (enum zinf_stream)stream, ZINF_EVENT_STREAM + other);
+}
+
+void zinf_staged_drain(struct zinf_zero *zero)
+{
+    if (!zinf_staged(zero))
+        return;
+    zero->options.device->backend->use(zero->options.device, ZINF_STREAM_COMPUTE);
+    record_all(zero);
+    for (int stream = 0; stream < ZINF_STREAM_COUNT; stream++)
+        wait(zero, ZINF_STREAM_HOST, ZINF_EVENT_STREAM + stream);
+}
+
+/* What `operation` may use of the compute lane's results is there before `stream` goes on. */
+static void wait_for_compute(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                             enum zinf_stream stream)
+{
+    if (operation->wait_other > 0)
+        wait(zero, stream, compute_event(operation->wait_other - 1));
+}
+
+/* Down to the host, now. */
+static void copy_out(struct zinf_zero *zero, void *to, const void *from, size_t bytes)
+{
+    copy(zero, ZINF_STREAM_COPY_OUT, to, from, bytes);
+    record(zero, ZINF_EVENT_OUT, ZINF_STREAM_COPY_OUT);
+    wait(zero, ZINF_STREAM_HOST, ZINF_EVENT_OUT);
+}
+
+/* A gather buffer that no copy reads any more. */
+static char *gather_buffer(struct zinf_zero *zero)
+{
+    struct zinf_staging *staging = &zero->staging;
+    int number = staging->next;
+    if (staging->gather_busy[number])
+        wait(zero, ZINF_STREAM_HOST, ZINF_EVENT_GATHERED + number);
+    staging->gather_busy[number] = false;
+    return staging->gather[number];
+}
+
+/* The buffer that gather_buffer() gave goes to the device. */
+static void copy_in(struct zinf_zero *zero, void *to, size_t bytes)
+{
+    struct zinf_staging *staging = &zero->staging;
+    copy(zero, ZINF_STREAM_COPY_IN, to, staging->gather[staging->next], bytes);
+    record(zero, ZINF_EVENT_GATHERED + staging->next, ZINF_STREAM_COPY_IN);
+    staging->gather_busy[staging->next] = true;
+    staging->next = 1 - staging->next;
+}
+
+/* ---- operations ---- */
+
+/* This rank's shard of the weights, to `own` in host memory. */
+static void shard_to_host(struct zinf_zero *zero, int block, char *own, size_t bytes)
+{
+    const struct zinf_block_state *state = &zero->blocks[block];
+    const struct zinf_zero_options *o = &zero->options;
+    if (state->mirror)
+        memcpy(own, state->mirror, bytes);
+    else if (!state->weights)
+        zinf_zero_fetch_shard(zero, block, own);
+    else if (o->offload.parameters == ZINF_TIER_HOST)
+        memcpy(own, state->weights, bytes);
+    else
+        copy_out(zero, own,
+                 (char *)state->weights + (o->sharding.parameters ? 0 : (size_t)zero->rank * bytes),
+                 bytes);
+}
+
+/* What the host has updated goes to the device's own copy. */
+static void refresh(struct zinf_zero *zero, int block, size_t bytes)
+{
+    struct zinf_block_state *state = &zero->blocks[block];
+    if (state->behind)
+        copy(zero, ZINF_STREAM_COPY_IN, state->weights, state->mirror, bytes);
+    state->behind = false;
+}
+
+static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    const struct zinf_block_state *state = &zero->blocks[operation->block];
+    size_t bytes =
+        (size_t)zinf_zero_shard_count(zero, operation->block) * zinf_dtype_bytes(o->dtype);
+    char *window = zero->windows[operation->window];
+    zinf_zero_wait_for_update(zero, operation->block);
+    wait_for_compute(zero, operation, ZINF_STREAM_COPY_IN);
+    if (zero->ranks == 1 && state->weights) {
+        refresh(zero, operation->block, bytes);
+        copy(zero, ZINF_STREAM_COPY_IN, window, state->weights, bytes);
+        return;
+    }
+    char *buffer = gather_buffer(zero);
+    zinf_lanes_on_drive(zero->lanes, !state->weights);
+    shard_to_host(zero, operation->block, buffer + (size_t)zero->rank * bytes, bytes);
+    zinf_lanes_on_drive(zero->lanes, false);
+    zinf_zero_all_gather(zero, buffer, bytes);
+    copy_in(zero, window, (size_t)zero->ranks * bytes);
+}
+
+/* Updated shards -> the whole block. Nobody reads it: the step has no computation left, or not yet
+ * begun. */
+static void gather_weights(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    struct zinf_block_state *state = &zero->blocks[operation->block];
+    size_t bytes = (size_t)zinf_zero_shard_count(zero, operation->block) *
+                   zinf_dtype_bytes(zero->options.dtype);
+    zinf_zero_wait_for_update(zero, operation->block);
+    wait_for_compute(zero, operation, ZINF_STREAM_COPY_OUT);
+    wait_for_compute(zero, operation, ZINF_STREAM_COPY_IN);
+    if (zero->ranks == 1) {
+        refresh(zero, operation->block, bytes);
+        return;
+    }
+    char *buffer = gather_buffer(zero);
+    shard_to_host(zero, operation->block, buffer + (size_t)zero->rank * bytes, bytes);
+    zinf_zero_all_gather(zero, buffer, bytes);
+    copy_in(zero, state->weights, (size_t)zero->ranks * bytes);
+    state->behind = false;
+}
+
+/* Its own part is complete on the host's word: the reduction has given its sum of squares. */
+static void gather_gradient(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    char *accumulator = zero->blocks[operation->block].accumulator;
+    size_t bytes = (size_t)zinf_zero_shard_count(zero, operation->block) *
+                   zinf_dtype_bytes(zero->options.accumulation_dtype);
+    size_t own = (size_t)zero->rank * bytes;
+    if (zero->ranks == 1)
+        return;
+    char *buffer = gather_buffer(zero);
+    copy_out(zero, buffer + own, accumulator + own, bytes);
+    zinf_zero_all_gather(zero, buffer, bytes);
+    copy_in(zero, accumulator, (size_t)zero->ranks * bytes);
+}
+
+/* The gradient in the wire's type, from the device through the exchange: parts on the host. */
+static char *bring_parts(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                         const void *parts)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_staging *staging = &zero->staging;
+    struct zinf_comm_request request = {0};
+    size_t bytes =
+        (size_t)zinf_zero_shard_count(zero, operation->block) * zinf_dtype_bytes(o->wire_dtype);
+    record(zero, ZINF_EVENT_PREPARED, ZINF_STREAM_COMMUNICATION);
+    wait(zero, ZINF_STREAM_COPY_OUT, ZINF_EVENT_PREPARED);
+    copy_out(zero, staging->send, parts, (size_t)zero->ranks * bytes);
+    if (zero->ranks == 1)
+        return staging->send;
+    if (staging->receive_busy)
+        wait(zero, ZINF_STREAM_HOST, ZINF_EVENT_RECEIVED);
+    staging->receive_busy = false;
+    o->comm->ops->exchange(o->comm, staging->send, staging->receive, bytes, &request);
+    zinf_lanes_complete(zero->lanes, &request);
+    return staging->receive;
+}
+
+/* Sum the parts where the update will read the sum. */
+static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    struct zinf_block_state *state = &zero->blocks[operation->block];
+    const struct zinf_reduce sum = zinf_zero_sum_of(zero, operation);
+    const struct zinf_scan all = {o->accumulation_dtype, sum.count};
+    const struct zinf_ops *ops = sums_on_device(zero) ? o->ops : zinf_cpu_ops();
+    char *to = sums_on_device(zero) ? state->accumulator : state->gradient;
+    wait_for_compute(zero, operation, ZINF_STREAM_COMMUNICATION);
+    const void *parts = zinf_zero_prepare(zero, operation);
+    if (zero->ranks > 1 || !sums_on_device(zero))
+        parts = bring_parts(zero, operation, parts);
+    if (zero->ranks > 1 && sums_on_device(zero)) {
+        size_t bytes = (size_t)(sum.count * sum.ranks) * zinf_dtype_bytes(o->wire_dtype);
+        copy(zero, ZINF_STREAM_COMMUNICATION, zero->receive, parts, bytes);
+        record(zero, ZINF_EVENT_RECEIVED, ZINF_STREAM_COMMUNICATION);
+        zero->staging.receive_busy = true;
+        parts = zero->receive;
+    }
+    if (sums_on_device(zero) && !o->sharding.gradients)
+        to += (size_t)(zero->rank * sum.count) * zinf_dtype_bytes(o->accumulation_dtype);
+    if (parts != to)
+        ops->reduce(&sum, parts, to);
+    if (operation->last)
+        state->square_sum = ops->square_sum(&all, to);
+}
+
+void zinf_staged_carry_out(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                           int64_t index)
+{
+    enum zinf_stream ends_in = ZINF_STREAM_COPY_IN;
+    zero->options.device->backend->use(zero->options.device, ZINF_STREAM_COMMUNICATION);
+    if (operation->kind == ZINF_PLAN_GATHER_WINDOW) {
+        gather_window(zero, operation);
+    } else if (operation->kind == ZINF_PLAN_GATHER_WEIGHTS) {
+        gather_weights(zero, operation);
+    } else if (operation->kind == ZINF_PLAN_GATHER_GRADIENT) {
+        gather_gradient(zero, operation);
+    } else {
+        reduce(zero, operation);
+        ends_in = ZINF_STREAM_COMMUNICATION;
+    }
+    record(zero, comm_event(zero, index), ends_in);
+}
+
+/* ---- between steps ---- */
+
+void zinf_staged_mirrors_changed(struct zinf_zero *zero)
+{
+    for (int i = 0; i < zero->options.model->block_count; i++) {
+        struct zinf_block_state *state = &zero->blocks[i];
+        state->behind = state->mirror && state->weights != state->mirror;
+    }
+}
+
+void zinf_staged_publish(struct zinf_zero *zero)
+{
+    zinf_staged_drain(zero);
+    for (int i = 0; i < zero->options.model->block_count; i++) {
+        struct zinf_block_state *state = &zero->blocks[i];
+        size_t bytes =
+            (size_t)zinf_zero_shard_count(zero, i) * zinf_dtype_bytes(zero->options.dtype);
+        if (zero->ranks == 1) {
+            refresh(zero, i, bytes);
+            continue;
+        }
+        char *buffer = gather_buffer(zero);
+        shard_to_host(zero, i, buffer + (size_t)zero->rank * bytes, bytes);
+        zinf_zero_all_gather(zero, buffer, bytes);
+        copy_in(zero, state->weights, (size_t)zero->ranks * bytes);
+        state->behind = false;
+    }
+    zinf_staged_drain(zero);
+}
+
+/* A part of a block's states in staging memory. */
+struct part {
+    int64_t begin, count; /* elements of the owned part */
+    float *master, *moment[2];
+    void *low;
+};
+
+static void read_part(struct zinf_zero *zero, int block, const struct part *part)
+{
+    const struct zinf_block_state *state = &zero->blocks[block];
+    size_t bytes = (size_t)part->count * sizeof(float);
+    copy(zero, ZINF_STREAM_COPY_OUT, part->master, state->master + part->begin, bytes);
+    for (int i = 0; i < 2; i++)
+        if (part->moment[i])
+            copy(zero, ZINF_STREAM_COPY_OUT, part->moment[i], state->moment[i] + part->begin,
+                 bytes);
+    zinf_staged_drain(zero);
+}
+
+static void write_part(struct zinf_zero *zero, int block, const struct part *part)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    const struct zinf_block_state *state = &zero->blocks[block];
+    const struct zinf_cast cast = {ZINF_FP32, o->dtype, part->count};
+    size_t bytes = (size_t)part->count * sizeof(float), element = zinf_dtype_bytes(o->dtype);
+    copy(zero, ZINF_STREAM_COPY_IN, state->master + part->begin, part->master, bytes);
+    for (int i = 0; i < 2; i++)
+        if (part->moment[i])
+            copy(zero, ZINF_STREAM_COPY_IN, state->moment[i] + part->begin, part->moment[i], bytes);
+    if (state->low) {
+        zinf_cpu_ops()->cast(&cast, part->master, part->low);
+        copy(zero, ZINF_STREAM_COPY_IN, (char *)state->low + (size_t)part->begin * element,
+             part->low, (size_t)part->count * element);
+    }
+    zinf_staged_drain(zero);
+}
+
+/* Parts as long as a gather buffer holds of master, moments and low; whole cache lines. */
+int zinf_staged_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context)
+{
+    const struct zinf_zero_options *o = &zero->options;
+    const int moments = o->training ? o->moment_count : 0;
+    int64_t longest =
+        (int64_t)(zero->staging.gather_bytes / ((size_t)(2 + moments) * sizeof(float))) / 16 * 16;
+    float *memory = (float *)gather_buffer(zero);
+    int status = ZINF_OK;
+    ZINF_ASSERT(longest > 0 && o->offload.parameters == ZINF_TIER_DEVICE);
+    for (int b = 0; b < o->model->block_count; b++) {
+        struct zinf_range owned = zinf_zero_owned(zero, b);
+        int64_t count = owned.end - owned.begin;
+        for (int64_t begin = 0; begin < count && !status; begin += longest) {
+            struct part part = {.begin = begin,
+                                .count = count - begin < longest ? count - begin : longest,
+                                .master = memory,
+                                .low = memory + (1 + moments) * longest};
+            for (int i = 0; i < moments; i++)
+                part.moment[i] = memory + (1 + i) * longest;
+            if (write)
+                memset(memory, 0, zero->staging.gather_bytes);
+            else
+                read_part(zero, b, &part);
+            int64_t first = owned.begin + begin;
+            status = visit(context, b, (struct zinf_range){first, first + part.count}, part.master,
+                           part.moment);
+            if (write)
+                write_part(zero, b, &part);
+        }
+    }
+    return status;
+}

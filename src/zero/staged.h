@@ -1,0 +1,83 @@
+/*
+ * What passes between a device with memory of its own and the threads of the host: copies, and the edges between the device's streams. Where
+ * the host addresses device memory none of this is used: windows and accumulators are what travels then (exchange.c).
+ *
+ * The plan is the same, and so are its lanes. A lane's thread now issues: "finished" means that an operation and, where another lane waits for
+ * it, its event stand in a stream. Whoever waits for an operation of another lane waits for its event, on the device; the host sleeps only
+ * where bytes go through a thread of the host (the wire, sums on the host, the loss).
+ *
+ *     fetch            NVMe or host memory or the device's shard -> gather[] (host) -> all-gather there -> COPY_IN -> window
+ *     gradient         window -> the wire's type (COMMUNICATION) -> COPY_OUT -> send -> exchange -> receive ->
+ *                      optimizer on the device: COMMUNICATION -> device -> summed there; on the host: summed there
+ *     update           where the moments stand. On the host it writes the new weights to a copy there (mirror), which the next gather takes
+ *                      them from; the first gather of the next step brings the device's up to date.
+ *
+ * Events: compute operation i of the plan is event ZINF_STAGED_EVENTS + i, communication operation j stands behind all of these. Between two
+ * steps every stream waits for every other: no edge crosses a step.
+ *
+ * On one rank nothing is staged that need not be: a shard on the device is copied to its window on the device.
+ */
+#ifndef ZINF_ZERO_STAGED_H
+#define ZINF_ZERO_STAGED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "memory/pool.h"
+#include "zero/plan.h"
+#include "zero/zero.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Events that are not a plan's. */
+enum zinf_staged_event {
+    ZINF_EVENT_PREPARED,   /* a gradient is ready to leave */
+    ZINF_EVENT_OUT,        /* and has left */
+    ZINF_EVENT_GATHERED,   /* two of them: gather[] has been read */
+    ZINF_EVENT_RECEIVED = ZINF_EVENT_GATHERED + 2, /* receive has been read */
+    ZINF_EVENT_LOSS,       /* the step's: the losses stand in host memory */
+    ZINF_EVENT_STREAM,     /* one a stream: the end of a step */
+    ZINF_STAGED_EVENTS = ZINF_EVENT_STREAM + ZINF_STREAM_COUNT
+};
+
+/** Is device memory not the host's? */
+bool zinf_staged(const struct zinf_zero *zero);
+/** Does the host update weights that stand on such a device? Their block then has a mirror. */
+bool zinf_staged_mirrors(const struct zinf_zero *zero);
+/** Events that carrying out `plan` takes. */
+int zinf_staged_event_count(const struct zinf_plan *plan);
+
+/** Take staging memory from `host`, and what a reduction needs on the device. Part of zinf_zero_layout(). */
+void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
+                        struct zinf_pool *device, struct zinf_pool *host);
+
+/* The compute lane, by its thread; nothing happens where memory is one. */
+void zinf_staged_begin(struct zinf_zero *zero);
+/** Before compute operation `index`: the stream waits for what the lane has waited for. */
+void zinf_staged_pass(struct zinf_zero *zero, int64_t index);
+/** Behind it. */
+void zinf_staged_done(struct zinf_zero *zero);
+/** Behind the last, when the mover has ended: all streams wait for all. */
+void zinf_staged_end(struct zinf_zero *zero);
+
+/** GATHER_* and REDUCE, by the mover. */
+void zinf_staged_carry_out(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                           int64_t index);
+
+/* Between steps, by the compute lane's thread. */
+
+/** The host sleeps until all streams are empty. */
+void zinf_staged_drain(struct zinf_zero *zero);
+/** zinf_zero_publish(). Collective. */
+void zinf_staged_publish(struct zinf_zero *zero);
+/** zinf_zero_visit() of states on the device: part by part through the staging memory. */
+int zinf_staged_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context);
+/** The mirrors have been written: what the device has is older. */
+void zinf_staged_mirrors_changed(struct zinf_zero *zero);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

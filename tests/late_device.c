@@ -1,0 +1,513 @@
+/*
+ * A device that no user has: memory of its own, and work that is done as late, or in as unexpected
+ * an order, as its streams and events allow. What src/zero and src/train forget on a GPU (an edge,
+ * a copy, a wait) is a wrong number or a crash here, on any machine. A program that is linked with
+ * this file has it in its list of devices, before the CPU.
+ *
+ * Memory. Each allocation is mapped twice: what the caller gets is a range that nobody may read or
+ * write (a touch by the host is SIGSEGV, at the place of the mistake), the bytes are elsewhere.
+ * Operations are kept as their structs and pointers; a pointer must lie in device memory, and is
+ * turned to the bytes when the operation is carried out, by the CPU's operations: so results are
+ * the CPU's, bit for bit.
+ *
+ * Order. A call appends to its stream's queue and returns. Queues move when a thread of the host
+ * waits, only as far as it must, or a few steps at random after any call; whenever several streams
+ * could go on, chance decides. The laziest order finds a host that reads before its wait or
+ * overwrites what a copy has yet to read; the hasty one a host that issues before its bytes are
+ * there; both find an edge that is missing between streams. ZINF_LATE_SEED sets the chance, and
+ * with it which of the two prevails.
+ *
+ * Rejected: a thread for each stream that sleeps at random. It needs luck and time for what a
+ * drawn order shows at once, and no failure of it can be repeated.
+ */
+#include "device/device.h"
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sys/mman.h>
+
+enum { POINTERS = 5, LARGEST_STRUCT = 192, LARGEST_PINS = 16, LARGEST_ALLOCATIONS = 16 };
+
+extern const struct zinf_device_backend zinf_late_device;
+
+/* A piece of work in a queue. */
+struct work {
+    struct work *next;
+    enum { COPY, RECORD, WAIT, OPERATION } kind;
+    void *to;
+    const void *from;
+    size_t bytes;
+    int event;
+    int64_t generation; /* of the event: which of its records */
+    void (*run)(struct work *work);
+    void *result; /* what the caller waits for; NULL = it does not */
+    union {
+        char bytes[LARGEST_STRUCT];
+        double aligned;
+    } op;
+    void *pointers[POINTERS]; /* beside the struct */
+};
+
+struct event {
+    int64_t recorded, reached; /* how often */
+};
+
+struct range {
+    char *from, *bytes; /* what the caller has; where it is */
+    size_t size;
+};
+
+static struct late {
+    pthread_mutex_t mutex;
+    struct work *first[ZINF_STREAM_COUNT], **last[ZINF_STREAM_COUNT];
+    struct event *events;
+    int event_count;
+    struct range memory[LARGEST_ALLOCATIONS], pinned[LARGEST_PINS];
+    int memory_count, pinned_count;
+    uint64_t chance;
+    int haste; /* of 16 calls so many are followed by some work */
+} late = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static _Thread_local enum zinf_stream current = ZINF_STREAM_COMPUTE;
+
+static uint64_t draw(uint64_t below)
+{
+    late.chance = late.chance * 6364136223846793005u + 1442695040888963407u;
+    return (late.chance >> 33) % below;
+}
+
+/* ---- memory ---- */
+
+static const struct range *find(const struct range *ranges, int count, const void *at, size_t bytes)
+{
+    const char *p = at;
+    for (int i = 0; i < count; i++)
+        if (p >= ranges[i].from && p + bytes <= ranges[i].from + ranges[i].size)
+            return &ranges[i];
+    return NULL;
+}
+
+/* Where the bytes of device memory are. */
+static void *real(const void *at)
+{
+    const struct range *range = find(late.memory, late.memory_count, at, 1);
+    if (!at)
+        return NULL;
+    if (!range) {
+        zinf_error_log("late device: an operation was given host memory (%p)", at);
+        zinf_abort(ZINF_E_RUNTIME);
+    }
+    return range->bytes + ((const char *)at - range->from);
+}
+
+static void *real_or_host(const void *at)
+{
+    return find(late.memory, late.memory_count, at, 1) ? real(at) : (void *)at;
+}
+
+/* ---- queues; the mutex is held ---- */
+
+static void carry_out(struct work *work)
+{
+    switch (work->kind) {
+    case COPY:
+        memcpy(real_or_host(work->to), real_or_host(work->from), work->bytes);
+        break;
+    case RECORD:
+        late.events[work->event].reached = work->generation;
+        break;
+    case OPERATION:
+        work->run(work);
+        break;
+    default:
+        break;
+    }
+}
+
+/* The first of a stream may start. */
+static bool ready(const struct work *work)
+{
+    return work && (work->kind != WAIT || late.events[work->event].reached >= work->generation);
+}
+
+/* One piece of work of a stream that can go on. false: there is none. */
+static bool move(void)
+{
+    int able[ZINF_STREAM_COUNT], count = 0;
+    for (int s = 0; s < ZINF_STREAM_COUNT; s++)
+        if (ready(late.first[s]))
+            able[count++] = s;
+    if (count == 0)
+        return false;
+    int stream = able[draw((uint64_t)count)];
+    struct work *work = late.first[stream];
+    late.first[stream] = work->next;
+    if (!work->next)
+        late.last[stream] = &late.first[stream];
+    carry_out(work);
+    free(work);
+    return true;
+}
+
+static void append(enum zinf_stream stream, const struct work *work)
+{
+    struct work *own = zinf_alloc(sizeof *own);
+    *own = *work;
+    own->next = NULL;
+    *late.last[stream] = own;
+    late.last[stream] = &own->next;
+    if ((int)draw(16) < late.haste)
+        for (uint64_t n = draw(24); n > 0 && move(); n--)
+            ;
+}
+
+static void wait_for_host(int event)
+{
+    const struct event *e = &late.events[event];
+    while (e->reached < e->recorded)
+        if (!move()) {
+            zinf_error_log("late device: a thread of the host waits for event %d, and no stream "
+                           "can go on: the streams wait for each other",
+                           event);
+            zinf_abort(ZINF_E_RUNTIME);
+        }
+}
+
+/* All that stands in a stream now. */
+static void finish(enum zinf_stream stream)
+{
+    int event = late.event_count; /* one more than the caller has */
+    const struct work record = {
+        .kind = RECORD, .event = event, .generation = ++late.events[event].recorded};
+    append(stream, &record);
+    wait_for_host(event);
+}
+
+/* ---- operations ---- */
+
+/* Keep an operation: its struct, in which `pointers` (offsets, -1 behind the last) lie, and what it
+ * is given beside it. */
+static void keep(struct work *work, const void *op, size_t bytes, const int *pointers)
+{
+    ZINF_ASSERT(bytes <= sizeof work->op);
+    work->kind = OPERATION;
+    memcpy(work->op.bytes, op, bytes);
+    for (int i = 0; pointers[i] >= 0; i++) {
+        void **at = (void **)(work->op.bytes + pointers[i]);
+        *at = real(*at);
+    }
+    for (int i = 0; i < POINTERS; i++)
+        work->pointers[i] = real(work->pointers[i]);
+}
+
+static void issue(struct work *work)
+{
+    pthread_mutex_lock(&late.mutex);
+    append(current, work);
+    if (work->result)
+        finish(current);
+    pthread_mutex_unlock(&late.mutex);
+}
+
+/* Offsets of the pointers in a struct, each with its comma. */
+#define AT(type, member) (int)offsetof(struct type, member),
+
+/* What an operation is given beside its struct: none to five pointers, a to e. */
+#define GIVEN0
+#define GIVEN1 , w->pointers[0]
+#define GIVEN2 GIVEN1, w->pointers[1]
+#define GIVEN3 GIVEN2, w->pointers[2]
+#define GIVEN5 GIVEN3, w->pointers[3], w->pointers[4]
+#define TAKEN0
+#define TAKEN1 , .pointers = {(void *)a}
+#define TAKEN2 , .pointers = {(void *)a, (void *)b}
+#define TAKEN3 , .pointers = {(void *)a, (void *)b, (void *)c}
+#define TAKEN5 , .pointers = {(void *)a, (void *)b, (void *)c, d, e}
+
+#define OPERATION(name, type, count, parameters, ...)                                              \
+    static void run_##name(struct work *w)                                                         \
+    {                                                                                              \
+        zinf_cpu_ops()->name((const struct type *)w->op.bytes GIVEN##count);                       \
+    }                                                                                              \
+    static void name parameters                                                                    \
+    {                                                                                              \
+        static const int at[] = {__VA_ARGS__ - 1};                                                 \
+        struct work work = {.run = run_##name TAKEN##count};                                       \
+        keep(&work, op, sizeof *op, at);                                                           \
+        issue(&work);                                                                              \
+    }
+
+OPERATION(matmul, zinf_matmul, 0, (const struct zinf_matmul *op),
+          AT(zinf_matmul, a) AT(zinf_matmul, b) AT(zinf_matmul, c) AT(zinf_matmul, bias))
+OPERATION(bias_backward, zinf_column_sum, 2,
+          (const struct zinf_column_sum *op, const void *a, void *b), )
+#define NORM                                                                                       \
+    AT(zinf_norm, x)                                                                               \
+    AT(zinf_norm, weight) AT(zinf_norm, bias) AT(zinf_norm, mean) AT(zinf_norm, rstd)
+OPERATION(norm_forward, zinf_norm, 1, (const struct zinf_norm *op, void *a), NORM)
+OPERATION(norm_backward, zinf_norm, 5,
+          (const struct zinf_norm *op, const void *a, const void *b, void *c, void *d, void *e),
+          NORM)
+#define ATTENTION AT(zinf_attention, qkv) AT(zinf_attention, log_sum_exp) AT(zinf_attention, output)
+OPERATION(attention_forward, zinf_attention, 1, (const struct zinf_attention *op, void *a),
+          ATTENTION)
+OPERATION(attention_backward, zinf_attention, 2,
+          (const struct zinf_attention *op, const void *a, void *b), ATTENTION)
+OPERATION(rope, zinf_rope, 1, (const struct zinf_rope *op, void *a),
+          AT(zinf_rope, cosine) AT(zinf_rope, sine))
+#define ACTIVATE AT(zinf_activate, x)
+OPERATION(activation_forward, zinf_activate, 1, (const struct zinf_activate *op, void *a), ACTIVATE)
+OPERATION(activation_backward, zinf_activate, 2,
+          (const struct zinf_activate *op, const void *a, void *b), ACTIVATE)
+OPERATION(gated_forward, zinf_activate, 1, (const struct zinf_activate *op, void *a), ACTIVATE)
+OPERATION(gated_backward, zinf_activate, 2,
+          (const struct zinf_activate *op, const void *a, void *b), ACTIVATE)
+OPERATION(dropout_add, zinf_dropout_add, 3,
+          (const struct zinf_dropout_add *op, const void *a, const void *b, void *c), )
+#define EMBEDDING AT(zinf_embedding, ids)
+OPERATION(embedding_forward, zinf_embedding, 2,
+          (const struct zinf_embedding *op, const void *a, void *b), EMBEDDING)
+OPERATION(embedding_backward, zinf_embedding, 2,
+          (const struct zinf_embedding *op, const void *a, void *b), EMBEDDING)
+OPERATION(position_forward, zinf_embedding, 2,
+          (const struct zinf_embedding *op, const void *a, void *b), EMBEDDING)
+OPERATION(position_backward, zinf_embedding, 2,
+          (const struct zinf_embedding *op, const void *a, void *b), EMBEDDING)
+#define LOSS                                                                                       \
+    AT(zinf_loss_tile, targets)                                                                    \
+    AT(zinf_loss_tile, maximum) AT(zinf_loss_tile, sum) AT(zinf_loss_tile, target_logit)
+OPERATION(loss_tile_forward, zinf_loss_tile, 1, (const struct zinf_loss_tile *op, const void *a),
+          LOSS)
+OPERATION(loss_tile_backward, zinf_loss_tile, 1, (const struct zinf_loss_tile *op, void *a), LOSS)
+OPERATION(cast, zinf_cast, 2, (const struct zinf_cast *op, const void *a, void *b), )
+OPERATION(accumulate, zinf_accumulate, 2,
+          (const struct zinf_accumulate *op, const void *a, void *b), )
+OPERATION(reduce, zinf_reduce, 2, (const struct zinf_reduce *op, const void *a, void *b), )
+OPERATION(scale, zinf_scale, 1, (const struct zinf_scale *op, void *a), )
+OPERATION(update, zinf_update_op, 0, (const struct zinf_update_op *op),
+          AT(zinf_update_op, weights) AT(zinf_update_op, state[0]) AT(zinf_update_op, state[1])
+              AT(zinf_update_op, gradient) AT(zinf_update_op, low))
+
+static const int nowhere[] = {-1};
+
+static void run_square_sum(struct work *w)
+{
+    *(double *)w->result =
+        zinf_cpu_ops()->square_sum((const struct zinf_scan *)w->op.bytes, w->pointers[0]);
+}
+
+static double square_sum(const struct zinf_scan *op, const void *x)
+{
+    double sum = 0;
+    struct work work = {.run = run_square_sum, .result = &sum, .pointers = {(void *)x}};
+    keep(&work, op, sizeof *op, nowhere);
+    issue(&work);
+    return sum;
+}
+
+static void run_first_nonfinite(struct work *w)
+{
+    *(int64_t *)w->result =
+        zinf_cpu_ops()->first_nonfinite((const struct zinf_scan *)w->op.bytes, w->pointers[0]);
+}
+
+static int64_t first_nonfinite(const struct zinf_scan *op, const void *x)
+{
+    int64_t index = -1;
+    struct work work = {.run = run_first_nonfinite, .result = &index, .pointers = {(void *)x}};
+    keep(&work, op, sizeof *op, nowhere);
+    issue(&work);
+    return index;
+}
+
+static const struct zinf_ops *operations(void)
+{
+    static const struct zinf_ops all = {
+        .name = "late",
+        .matmul = matmul,
+        .bias_backward = bias_backward,
+        .norm_forward = norm_forward,
+        .norm_backward = norm_backward,
+        .attention_forward = attention_forward,
+        .attention_backward = attention_backward,
+        .rope = rope,
+        .activation_forward = activation_forward,
+        .activation_backward = activation_backward,
+        .gated_forward = gated_forward,
+        .gated_backward = gated_backward,
+        .dropout_add = dropout_add,
+        .embedding_forward = embedding_forward,
+        .embedding_backward = embedding_backward,
+        .position_forward = position_forward,
+        .position_backward = position_backward,
+        .loss_tile_forward = loss_tile_forward,
+        .loss_tile_backward = loss_tile_backward,
+        .cast = cast,
+        .accumulate = accumulate,
+        .reduce = reduce,
+        .scale = scale,
+        .square_sum = square_sum,
+        .first_nonfinite = first_nonfinite,
+        .update = update,
+    };
+    return &all;
+}
+
+/* ---- the table ---- */
+
+static int list(struct zinf_device_properties *out, int room, char *why, size_t why_bytes)
+{
+    (void)why;
+    (void)why_bytes;
+    if (room > 0)
+        *out = (struct zinf_device_properties){.name = "a device for tests",
+                                               .memory_bytes = (int64_t)4 << 30,
+                                               .free_bytes = (int64_t)4 << 30};
+    return 1;
+}
+
+static int device_open(struct zinf_device *device, const struct zinf_device_options *options,
+                       struct zinf_error *error)
+{
+    const char *seed = getenv("ZINF_LATE_SEED");
+    if (options->index != 0)
+        return zinf_error_set(error, ZINF_E_USAGE, "device late %d: there is one, number 0",
+                              options->index);
+    late.chance = seed ? strtoull(seed, NULL, 10) : 1;
+    late.haste = (int[]){0, 3, 8, 16}[late.chance % 4];
+    late.event_count = options->event_count;
+    late.events = zinf_alloc((size_t)(options->event_count + 1) * sizeof *late.events);
+    for (int s = 0; s < ZINF_STREAM_COUNT; s++)
+        late.last[s] = &late.first[s];
+    *device = (struct zinf_device){.backend = &zinf_late_device, .state = &late};
+    list(&device->properties, 1, NULL, 0);
+    return ZINF_OK;
+}
+
+static void device_close(struct zinf_device *device)
+{
+    if (!device->state)
+        return;
+    while (move())
+        ;
+    for (int s = 0; s < ZINF_STREAM_COUNT; s++)
+        ZINF_ASSERT(!late.first[s]);
+    for (int i = 0; i < late.memory_count; i++) {
+        munmap(late.memory[i].from, late.memory[i].size);
+        munmap(late.memory[i].bytes, late.memory[i].size);
+    }
+    late.memory_count = late.pinned_count = 0;
+    free(late.events);
+    late.events = NULL;
+    *device = (struct zinf_device){0};
+}
+
+static void *allocate(struct zinf_device *device, size_t bytes)
+{
+    size_t size = (bytes + 4095) / 4096 * 4096 + 4096;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    struct range *range = &late.memory[late.memory_count];
+    (void)device;
+    ZINF_ASSERT(late.memory_count < LARGEST_ALLOCATIONS);
+    range->size = size;
+    range->from = mmap(NULL, size, PROT_NONE, flags, -1, 0);
+    range->bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (range->from == MAP_FAILED || range->bytes == MAP_FAILED)
+        return NULL;
+    late.memory_count++;
+    return range->from;
+}
+
+static int pin(struct zinf_device *device, void *memory, size_t bytes)
+{
+    (void)device;
+    ZINF_ASSERT(late.pinned_count < LARGEST_PINS);
+    late.pinned[late.pinned_count++] = (struct range){memory, memory, bytes};
+    return ZINF_OK;
+}
+
+static void use(struct zinf_device *device, enum zinf_stream stream)
+{
+    (void)device;
+    current = stream;
+}
+
+/* The call waits for host memory that is not pinned, as the contract of copy() says. */
+static void copy(struct zinf_device *device, enum zinf_stream stream, void *to, const void *from,
+                 size_t bytes)
+{
+    const struct work work = {.kind = COPY, .to = to, .from = from, .bytes = bytes};
+    bool waits = false;
+    (void)device;
+    pthread_mutex_lock(&late.mutex);
+    for (int i = 0; i < 2; i++) {
+        const void *side = i ? from : to;
+        waits = waits || (!find(late.memory, late.memory_count, side, bytes) &&
+                          !find(late.pinned, late.pinned_count, side, bytes));
+    }
+    append(stream, &work);
+    if (waits)
+        finish(stream);
+    pthread_mutex_unlock(&late.mutex);
+}
+
+static void record(struct zinf_device *device, int event, enum zinf_stream stream)
+{
+    (void)device;
+    pthread_mutex_lock(&late.mutex);
+    ZINF_ASSERT(event >= 0 && event < late.event_count);
+    const struct work work = {
+        .kind = RECORD, .event = event, .generation = ++late.events[event].recorded};
+    append(stream, &work);
+    pthread_mutex_unlock(&late.mutex);
+}
+
+static void wait_for(struct zinf_device *device, enum zinf_stream stream, int event)
+{
+    (void)device;
+    pthread_mutex_lock(&late.mutex);
+    ZINF_ASSERT(event >= 0 && event < late.event_count);
+    if (late.events[event].recorded == 0) {
+        zinf_error_log("late device: event %d is waited for and was never recorded", event);
+        zinf_abort(ZINF_E_RUNTIME);
+    }
+    const struct work work = {
+        .kind = WAIT, .event = event, .generation = late.events[event].recorded};
+    if (stream == ZINF_STREAM_HOST)
+        wait_for_host(event);
+    else
+        append(stream, &work);
+    pthread_mutex_unlock(&late.mutex);
+}
+
+static double elapsed(struct zinf_device *device, int first, int second)
+{
+    (void)device;
+    bool reached = late.events[first].reached && late.events[second].reached;
+    return reached ? 0 : -1; /* there is no time here, only order */
+}
+
+const struct zinf_device_backend zinf_late_device = {
+    .name = "late",
+    .operations = operations,
+    .list = list,
+    .open = device_open,
+    .close = device_close,
+    .allocate = allocate,
+    .pin = pin,
+    .use = use,
+    .copy = copy,
+    .record = record,
+    .wait = wait_for,
+    .elapsed = elapsed,
+};
+
+const struct zinf_device_backend *const *zinf_device_backends(void)
+{
+    static const struct zinf_device_backend *const all[] = {&zinf_late_device, &zinf_cpu_device,
+                                                            NULL};
+    return all;
+}
