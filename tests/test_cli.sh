@@ -47,7 +47,8 @@ try 2 init; says "right is: zinf init NAME"
 for command in tokenize generate; do
     try 2 $command; says "zinf $command: not yet in this version"
 done
-try 0 plan ds.json --ranks 4 --gpu-memory 80GB; prints "memory of a rank"
+try 0 plan ds.json --ranks 4 --gpu-memory 80GB; prints "memory of a rank"; prints "device: working memory of its streams"
+try 2 plan ds.json --ranks 4 --gpu-memory 80GB --set zinf.memory.activations=cpu; says "do not work yet on a device with memory of its own"
 try 3 plan ds.json --ranks 4 --host-memory 1MB; says "does not fit"; says "optimizer nvme, param nvme"
 try 2 plan ds.json --ranks 4 --host-memory much; says "right is a size"
 try 0 bench io . --size 16MiB --engine threads --block-size 1MiB --queue-depth 2 --seconds 0.01 --rounds 1 --json
@@ -189,6 +190,12 @@ prints "cpu 0"
 if grep -q "^  CUDA  *[0-9]" out; then
     grep -q "device cuda 0\|device cuda, state no device: " out || fail "env says nothing of the GPU: $(cat out)"
     prints "cuBLASLt"; prints "NCCL"
+fi
+if grep -q "device cuda 0" out; then
+    echo "a GPU is here: that its absence is refused is not tried"
+else
+    try 2 ds.json --device cuda --set zinf.run.dir="$work/nodevice"; says 'zinf.device: "cuda", but there is no such device here: '
+    [ ! -e "$work/nodevice" ] || fail "a run without its device has made a run folder"
 fi
 try 0 env "$work"; prints "swap_file works"
 try 0 env "$work" --json; prints '"engines": {'; prints '"swap_file": "works"'; prints '"cpus_allowed": "'
