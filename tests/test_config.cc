@@ -425,13 +425,15 @@ TEST(Config, NotYetIsListedByACheckAndRefusedByARun)
     std::string run =
         "\"zinf\": {\"model\": {\"config\": {\"model_type\": \"gpt2\"}}, \"data\": {\"train\": "
         "\"x.txt\", \"tokenizer\": \"bytes\"}, "
-        "\"train\": {\"steps\": 1},\n\"device\": \"cuda\"},\n\"tensorboard\": {\"enabled\": true}";
+        "\"train\": {\"steps\": 1},\n\"schedule\": \"vertical\"},\n\"tensorboard\": {\"enabled\": "
+        "true}";
     Config check(with(run));
     EXPECT_EQ(check.status, 0);
     EXPECT_EQ(check.report.not_yet.count, 2u) << check.all(check.report.not_yet);
     Config refused(with(run), {}, 1, ZINF_CONFIG_TRAIN);
     EXPECT_EQ(refused.report.errors.count, 2u);
-    expect_begin(refused.error(0), "ds.json:4:11: zinf.device: \"cuda\": not yet in this version");
+    expect_begin(refused.error(0),
+                 "ds.json:4:13: zinf.schedule: \"vertical\": not yet in this version");
     expect_begin(refused.error(1),
                  "ds.json:5:28: tensorboard.enabled: true: not yet in this version");
 }
