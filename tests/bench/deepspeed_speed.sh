@@ -12,27 +12,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 zinf=$(readlink -f "$1") rounds=${2:-2} steps=${3:-8}
 python=${PYTHON:-python3} zero=${ZERO:-'{"stage": 3}'}
 PATH=$(dirname "$(command -v "$python")"):$PATH # ninja, which DeepSpeed builds its kernels with
-work=$(mktemp -d "${TMPDIR:-/tmp}/zinf-speed.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
-cd "$work"
-mkdir nvme
-cat "$here"/../*/*.py "$here"/../*/*.c > corpus.txt # any text will do
-cat > ds.json <<END
-{
-  "train_micro_batch_size_per_gpu": 2,
-  "gradient_clipping": 1.0,
-  "steps_per_print": 1000000,
-  "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "weight_decay": 0.01}},
-  "zero_optimization": $(echo "$zero" | sed "s|NVME|$work/nvme|g"),
-  "zinf": {
-    "model": {"config": {"model_type": "gpt2", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}, "init": "random"},
-    "data": {"train": "corpus.txt", "tokenizer": "bytes", "sequence_length": 256, "shuffle": false},
-    "train": {"steps": $steps},
-    "run": {"dir": "run"}
-  }
-}
-END
+enter_work "${TMPDIR:-/tmp}" speed
+gpt2_model ds.json "$steps" 1.0 "$(echo "$zero" | sed "s|NVME|$work/nvme|g")"
 
 deepspeed_seconds()
 {
@@ -41,22 +22,14 @@ deepspeed_seconds()
         { tail -n 30 deepspeed.log >&2; exit 1; }
 }
 
-# zinf_seconds OPTION...
-zinf_seconds()
-{
-    rm -rf run
-    "${MPIEXEC:-mpiexec}" -bind-to core -n 2 "$zinf" ds.json --threads 1 -q "$@" > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
-    step_seconds run 2
-}
-
 : > a; : > b; : > c
 for round in $(seq "$rounds"); do
     deepspeed_seconds > part && cat part >> a
     printf 'round %d DeepSpeed %.1f tokens/s\n' "$round" "$(median < part | awk '{ print 1024 / $1 }')"
-    zinf_seconds > part && cat part >> b
+    two_ranks > part && cat part >> b
     printf 'round %d zinf      %.1f tokens/s\n' "$round" "$(median < part | awk '{ print 1024 / $1 }')"
     [ -n "${PLAIN:-}" ] || continue
-    zinf_seconds --set zero_optimization.offload_optimizer.device=none > part && cat part >> c
+    two_ranks --set zero_optimization.offload_optimizer.device=none > part && cat part >> c
     printf 'round %d zinf      %.1f tokens/s without offload\n' "$round" "$(median < part | awk '{ print 1024 / $1 }')"
 done
 echo "$(median < a) $(median < b)" | awk '{ printf "median: DeepSpeed %.3f s, zinf %.3f s a step: ratio %.2f\n", $1, $2, $1 / $2 }'

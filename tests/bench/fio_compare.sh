@@ -8,9 +8,10 @@
 # compared. Environment: SIZE (MiB of the file, 1024), MS_CHOOSE, MS_COMPARE (milliseconds of one measurement, 500 and 1000), FIO_DEPTHS,
 # FIO_BLOCKS_KIB. Exit 0: every ratio is at least 0.95; 1: one is not; 77: no fio here.
 set -eu
+. "$(dirname "$0")/lib.sh"
 zinf=${1:-./zinf} folder=${2:-.} rounds=${3:-9}
 size=${SIZE:-1024}
-command -v fio > /dev/null || { echo "skipped: no fio here (Debian package: fio)"; exit 77; }
+need_fio
 work=$(mktemp -d "$folder/zinf-fio-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM

@@ -1,5 +1,5 @@
-# Sourced by the benchmarks of this folder.
-# shellcheck shell=sh
+# Sourced by the benchmarks of this folder. They set `here`, this folder, and `zinf`, the program.
+# shellcheck shell=sh disable=SC2154
 
 # Median of the numbers on standard input.
 median()
@@ -34,11 +34,57 @@ mixed_rate()
     rm -f "$1/zinf-fio"
 }
 
+need_fio()
+{
+    command -v fio > /dev/null || { echo "skipped: no fio here (Debian package: fio)"; exit 77; }
+}
+
+# enter_work FOLDER NAME: into a folder of this run below FOLDER, which goes when the script ends; in it nvme/ and corpus.txt. Its path: $work
+enter_work()
+{
+    work=$(mktemp -d "$(readlink -f "$1")/zinf-$2-XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 1' INT TERM
+    cd "$work" || exit 1
+    mkdir nvme
+    cat "$here"/../*/*.py "$here"/../*/*.c "$here"/../../src/*/*.c > corpus.txt # any text will do
+}
+
+# two_ranks OPTION...: run ds.json in run/ with two ranks, each with one thread on a core of its own; seconds of each step but the first two
+# (allocation)
+two_ranks()
+{
+    rm -rf run
+    "${MPIEXEC:-mpiexec}" -bind-to core -n 2 "$zinf" ds.json --threads 1 -q "$@" > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
+    step_seconds run 2
+}
+
 # need_space FOLDER GIB
 need_space()
 {
     free=$(df -k --output=avail "$1" | tail -n 1)
     [ "$free" -gt $(($2 * 1048576)) ] || { echo "skipped: $1 has $((free / 1048576)) GiB free, $2 are needed"; exit 77; }
+}
+
+# gpt2_model FILE STEPS CLIPPING ZERO [EXTRA]: a ds.json of GPT-2 124M without dropout, fp32, 2 x 256 tokens a rank and step
+gpt2_model()
+{
+    cat > "$1" << END
+{
+  "train_micro_batch_size_per_gpu": 2,
+  "gradient_clipping": $3,
+  "steps_per_print": 1000000,
+  "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "weight_decay": 0.01}},
+  "zero_optimization": $4,
+  "zinf": {
+    "model": {"config": {"model_type": "gpt2", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}, "init": "random"},
+    "data": {"train": "corpus.txt", "tokenizer": "bytes", "sequence_length": 256, "shuffle": false},
+    "train": {"steps": $2},
+    "run": {"dir": "run"}
+  }${5:+,
+  $5}
+}
+END
 }
 
 # wide_model FILE LAYERS WIDTH SEQUENCE ZERO [EXTRA]: a ds.json with little compute for its parameters (12 LAYERS WIDTH^2), bf16

@@ -11,14 +11,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 zinf=$(readlink -f "$1") folder=${2:-.} steps=${3:-5}
 layers=${LAYERS:-24} width=${WIDTH:-1024} sequence=${SEQUENCE:-512}
-command -v fio > /dev/null || { echo "skipped: no fio here (Debian package: fio)"; exit 77; }
+need_fio
 need_space "$folder" $((40 * 12 * layers * width * width / 1073741824 + 6))
-work=$(mktemp -d "$(readlink -f "$folder")/zinf-limit-XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
-cd "$work"
-mkdir nvme
-cat "$here"/../*/*.c > corpus.txt
+enter_work "$folder" limit
 wide_model ds.json "$layers" "$width" "$sequence" "{\"stage\": 3, \"offload_optimizer\": {\"device\": \"nvme\", \"nvme_path\": \"$work/nvme\"},
     \"offload_param\": {\"device\": \"nvme\", \"nvme_path\": \"$work/nvme\"}}" '"memory": {"activations": "recompute"}'
 parameters=$("$zinf" plan ds.json --ranks 1 --json 2> /dev/null | sed -n 's/.*"parameters": *\([0-9]*\).*/\1/p' | head -n 1)

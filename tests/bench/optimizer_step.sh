@@ -12,14 +12,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 zinf=$(readlink -f "$1") folder=${2:-.} steps=${3:-4}
 layers=${LAYERS:-20} width=${WIDTH:-2048} ranks=${RANKS:-2}
-command -v fio > /dev/null || { echo "skipped: no fio here (Debian package: fio)"; exit 77; }
+need_fio
 need_space "$folder" $((24 * 12 * layers * width * width / 1073741824 + 6))
-work=$(mktemp -d "$(readlink -f "$folder")/zinf-optimizer-XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
-cd "$work"
-mkdir nvme
-cat "$here"/../*/*.c > corpus.txt # any text will do
+enter_work "$folder" optimizer
 wide_model ds.json "$layers" "$width" 8 "{\"stage\": 3, \"stage3_max_live_parameters\": $((24 * width * width)),
     \"offload_optimizer\": {\"device\": \"nvme\", \"nvme_path\": \"$work/nvme\"}, \"offload_param\": {\"device\": \"cpu\"}}"
 before=$(mixed_rate "$work")

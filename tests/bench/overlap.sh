@@ -15,36 +15,12 @@ zinf=$(readlink -f "$1") rounds=${2:-2} steps=${3:-8}
 trace=${TRACE:+$(readlink -f "$TRACE")}
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
-work=$(mktemp -d "${TMPDIR:-/tmp}/zinf-overlap.XXXXXX")
-nvme=$(mktemp -d "${NVME:-$work}/zinf-overlap-nvme.XXXXXX")
+nvme=${NVME:+$(mktemp -d "$(readlink -f "$NVME")/zinf-overlap-nvme.XXXXXX")}
+enter_work "${TMPDIR:-/tmp}" overlap
+nvme=${nvme:-$work/nvme}
 trap 'rm -rf "$work" "$nvme"' EXIT
-cd "$work"
-cat "$here"/../*/*.py "$here"/../*/*.c "$here"/../../src/*/*.c > corpus.txt # any text will do
-cat > ds.json <<END
-{
-  "train_micro_batch_size_per_gpu": 2,
-  "gradient_clipping": 0.0,
-  "steps_per_print": 1000000,
-  "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "weight_decay": 0.01}},
-  "zero_optimization": {"stage": 3, "sub_group_size": 20000000},
-  "aio": {"block_size": 1048576},
-  "zinf": {
-    "model": {"config": {"model_type": "gpt2", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}, "init": "random"},
-    "data": {"train": "corpus.txt", "tokenizer": "bytes", "sequence_length": 256, "shuffle": false},
-    "train": {"steps": $steps},
-    "run": {"dir": "run"}
-  }
-}
-END
+gpt2_model ds.json "$steps" 0.0 '{"stage": 3, "sub_group_size": 20000000}' '"aio": {"block_size": 1048576}'
 offload="--set zero_optimization.offload_optimizer.device=nvme --set zero_optimization.offload_optimizer.nvme_path=$nvme"
-
-# run OPTION...: seconds of the steps that count, on standard output
-run()
-{
-    rm -rf run
-    "${MPIEXEC:-mpiexec}" -bind-to core -n 2 "$zinf" ds.json --threads 1 -q "$@" > zinf.log 2>&1 || { cat zinf.log >&2; exit 1; }
-    step_seconds run 2
-}
 
 # of KEY: its value in the last line of metrics.jsonl
 of()
@@ -55,10 +31,10 @@ of()
 for clipping in 0.0 1.0; do
     : > a; : > b
     for round in $(seq "$rounds"); do
-        run --set gradient_clipping=$clipping > part && cat part >> a
+        two_ranks --set gradient_clipping=$clipping > part && cat part >> a
         printf 'clipping %s, round %d: no offload %.3f s, ' $clipping "$round" "$(median < part)"
         # shellcheck disable=SC2086
-        ZINF_TRACE=$trace run --set gradient_clipping=$clipping $offload > part && cat part >> b
+        ZINF_TRACE=$trace two_ranks --set gradient_clipping=$clipping $offload > part && cat part >> b
         printf 'optimizer on NVMe %.3f s a step, of these %s s waiting for the drive\n' "$(median < part)" "$(of wait_nvme_s)"
     done
     echo "$(median < a) $(median < b)" | awk -v c=$clipping '{
@@ -72,19 +48,19 @@ fi
 
 small="--set zinf.model.config.vocab_size=257"
 # shellcheck disable=SC2086
-run $small > part
+two_ranks $small > part
 compute=$(median < part)
 # shellcheck disable=SC2086
-run $small $offload > /dev/null
+two_ranks $small $offload > /dev/null
 pieces=$((($(of nvme_read_bytes) + $(of nvme_write_bytes)) / 2 / 1048576)) # of one rank, whose engine the seam slows
 delay=$(awk -v c="$compute" -v n=$pieces -v r="${RATIO:-1}" 'BEGIN { printf "%d", 1e6 * r * c / n }')
 io=$(awk -v d="$delay" -v n=$pieces 'BEGIN { print d * n / 1e6 }')
 export ZINF_FAULT="op=transfer,delay_us=$delay"
 # shellcheck disable=SC2086
-run $small $offload > part
+two_ranks $small $offload > part
 overlapped=$(median < part)
 # shellcheck disable=SC2086
-run $small $offload --set zero_optimization.offload_optimizer.buffer_count=1 --set zero_optimization.stage3_prefetch_bucket_size=0 > part
+two_ranks $small $offload --set zero_optimization.offload_optimizer.buffer_count=1 --set zero_optimization.stage3_prefetch_bucket_size=0 > part
 serial=$(median < part)
 echo "$compute $io $overlapped $serial" | awk -v d="$delay" '{
     longer = $1 > $2 ? $1 : $2
