@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* How many slabs of 4 MiB are on their way while one is checked. */
@@ -33,6 +34,11 @@ static int resolve(struct zinf_checkpoint_file *file, const char *path, struct z
     file->path = realpath(path, NULL);
     if (!file->path)
         return zinf_error_in(error, ZINF_E_USAGE, path, "no checkpoint there: %s", strerror(errno));
+    struct stat kind;
+    if (!stat(file->path, &kind) && S_ISDIR(kind.st_mode))
+        return zinf_error_in(error, ZINF_E_USAGE, path,
+                             "is a folder; a checkpoint is a file, in a run folder "
+                             "checkpoints/latest or checkpoints/step-*.h5");
     int status = zinf_file_open(&file->descriptor, file->path, O_RDONLY, error);
     if (status)
         return error->status = ZINF_E_USAGE;

@@ -81,6 +81,14 @@ try 2 config ds.json --device tpu; says "--device: zinf.device: \"tpu\" is wrong
 
 # a configuration: messages on standard error, results on standard output
 try 0 config ds.json --check; prints "ds.json: ok"
+"$mpiexec" -n 2 "$program" /dev/null > out 2> err && fail "a device as configuration of two ranks"
+count 1 "/dev/null is no plain file: every rank reads the configuration for itself" err
+mkfifo pipe
+timeout 20 "$mpiexec" -n 2 "$program" pipe > out 2> err
+[ $? -eq 2 ] || fail "a pipe as configuration of two ranks: $(cat err)"
+rm pipe
+try 2 ''; says "an empty word is neither a command nor a file"
+try 2 ds.json --run-dir resumed --resume . ; says ".: is a folder; a checkpoint is a file, in a run folder checkpoints/latest"
 try 2 config nowhere.json; silent; says "nowhere.json: cannot be read: No such file or directory"
 try 2 nowhere.json; says "nowhere.json: cannot be read"
 printf '{\n  "train_batch_size": 8,\n  "zero_optimisation": {"stage": 3},\n  "gradient_clipping": "x"\n}\n' > wrong.json

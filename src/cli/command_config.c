@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void log_list(enum zinf_log_level level, const struct zinf_error_list *list)
 {
@@ -51,6 +52,22 @@ static bool speaks(struct zinf_comm *comm, int status, int agreed)
     return comm->rank == first;
 }
 
+/* Several ranks read the file, each for itself; a pipe gives its bytes to one of them, or makes the
+ * others wait for ever. */
+static int check_readable(const struct zinf_context *context)
+{
+    const char *path = context->options->arguments[0];
+    struct stat status;
+    int wrong = context->comm->size > 1 && !stat(path, &status) && !S_ISREG(status.st_mode) &&
+                !S_ISDIR(status.st_mode);
+    int agreed = zinf_comm_agree(context->comm, wrong ? ZINF_E_USAGE : ZINF_OK);
+    if (agreed && context->comm->rank == 0)
+        zinf_error_log("%s is no plain file: every rank reads the configuration for itself, which "
+                       "pipes and devices do not allow; write it to a file",
+                       path);
+    return agreed;
+}
+
 int zinf_command_config(const struct zinf_context *context, enum zinf_config_purpose purpose,
                         struct zinf_config **config)
 {
@@ -63,7 +80,10 @@ int zinf_command_config(const struct zinf_context *context, enum zinf_config_pur
                                        .limits = options->limits};
     struct zinf_config_report report = {0};
     struct zinf_config *loaded = NULL;
-    int status = zinf_config_load(&loaded, &load, &report);
+    int status = check_readable(context);
+    if (status)
+        return status;
+    status = zinf_config_load(&loaded, &load, &report);
     int agreed = zinf_comm_agree(context->comm, status);
     if (speaks(context->comm, status, agreed))
         zinf_command_log_report(&report);

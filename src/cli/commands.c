@@ -85,5 +85,5 @@ int zinf_command_unknown(const char *word, struct zinf_error *error)
                               best);
     return zinf_error_set(error, ZINF_E_USAGE,
                           "%s is neither a command nor a file; `zinf --help` lists the commands",
-                          word);
+                          *word ? word : "an empty word");
 }
