@@ -265,7 +265,7 @@ int zinf_inspect_path(const struct zinf_inspect *inspect, const char *path,
                       struct zinf_json *report, struct zinf_error *error)
 {
     struct stat status;
-    if (stat(path, &status))
+    if (stat(path, &status) || (S_ISDIR(status.st_mode) && access(path, R_OK | X_OK)))
         return zinf_error_in(error, ZINF_E_USAGE, path, "%s", strerror(errno));
     set_text(report, "kind", "");
     set_text(report, "path", path);

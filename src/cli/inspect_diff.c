@@ -183,7 +183,7 @@ static int diff_checkpoints(const struct zinf_inspect *inspect, const char *a, c
 static int is_run(const char *path, struct zinf_error *error)
 {
     struct stat status;
-    if (stat(path, &status))
+    if (stat(path, &status) || (S_ISDIR(status.st_mode) && access(path, R_OK | X_OK)))
         return zinf_error_in(error, ZINF_E_USAGE, path, "%s", strerror(errno));
     if (!S_ISDIR(status.st_mode))
         return 0;
