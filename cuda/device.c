@@ -19,6 +19,7 @@
 
 #include "cuda/cuda.h"
 #include "cuda/libraries.h"
+#include "cuda/link.h"
 #include "cuda/matmul.h"
 
 enum { STREAMS = ZINF_STREAM_COUNT, LARGEST_PIN = 1 << 30 };
@@ -390,6 +391,23 @@ static void wait_for(struct zinf_device *device, enum zinf_stream stream, int ev
         CUDA_CHECK(cudaStreamWaitEvent(state->streams[stream].handle, event_of(state, event), 0));
 }
 
+static bool reached(struct zinf_device *device, int event)
+{
+    cudaError_t code = cudaEventQuery(event_of(device->state, event));
+    if (code == cudaErrorNotReady) {
+        cudaGetLastError(); /* else the next check would find it */
+        return false;
+    }
+    CUDA_CHECK(code);
+    return true;
+}
+
+static void *native_stream(struct zinf_device *device, enum zinf_stream stream)
+{
+    const struct state *state = device->state;
+    return state->streams[stream].handle;
+}
+
 static double elapsed(struct zinf_device *device, int first, int second)
 {
     const struct state *state = device->state;
@@ -444,5 +462,8 @@ const struct zinf_device_backend zinf_cuda_device = {
     .copy = copy,
     .record = record,
     .wait = wait_for,
+    .reached = reached,
     .elapsed = elapsed,
+    .native_stream = native_stream,
+    .link = &zinf_cuda_link,
 };

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cublasLt.h>
 
@@ -58,13 +59,18 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int try_file(struct zinf_cuda_library *library, const char *path)
 {
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!handle)
+    if (!handle) {
+        if (strchr(path, '/') && !access(path, F_OK))
+            snprintf(library->why, sizeof library->why, "%s in %.200s cannot be loaded: %.400s",
+                     library->name, path, dlerror());
         return -1;
+    }
     int version = library->version(handle);
     if (version < library->oldest) {
         snprintf(library->why, sizeof library->why,
-                 "%s %d in %.300s is too old: %d or newer is needed", library->name, version, path,
-                 library->oldest);
+                 "%s %d in %.300s is too old: %d or newer is needed; install one, or set "
+                 "ZINF_CUDA_LIBRARIES to the folder of one",
+                 library->name, version, path, library->oldest);
         dlclose(handle);
         return -1;
     }
@@ -133,8 +139,10 @@ static void find(struct zinf_cuda_library *library)
 {
     char other[512] = "";
     const char *configured = getenv("ZINF_CUDA_LIBRARIES");
-    if (!try_folders(library, configured, other, sizeof other) ||
-        !try_file(library, library->file) ||
+    int status = try_folders(library, configured, other, sizeof other);
+    if (status && *library->why)
+        return; /* what the user points at is taken or refused, never passed over */
+    if (!status || !try_file(library, library->file) ||
         !try_folders(library, ZINF_CUDA_FOLDERS, other, sizeof other) ||
         !try_folders(library, "/usr/local/cuda/lib64:/usr/local/cuda/lib", other, sizeof other) ||
         !try_python(library, other, sizeof other)) {

@@ -17,6 +17,11 @@
  * there; both find an edge that is missing between streams. ZINF_LATE_SEED sets the chance, and
  * with it which of the two prevails.
  *
+ * A library of the device's maker, where there is one, puts work into a stream that ends when
+ * others' do (tests/fake_stream.h). ZINF_LATE_LINK=own gives each process a device of its own to be
+ * linked with the others (tests/late_link.c), shared the same one to all; without it there is no
+ * link.
+ *
  * Rejected: a thread for each stream that sleeps at random. It needs luck and time for what a
  * drawn order shows at once, and no failure of it can be repeated.
  */
@@ -28,21 +33,29 @@
 #include <string.h>
 
 #include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "fake_stream.h"
 
 enum { POINTERS = 5, LARGEST_STRUCT = 192, LARGEST_PINS = 16, LARGEST_ALLOCATIONS = 16 };
 
-extern const struct zinf_device_backend zinf_late_device;
+static struct zinf_device_backend backend;
+
+const struct zinf_device_link *zinf_late_link(void);
 
 /* A piece of work in a queue. */
 struct work {
     struct work *next;
-    enum { COPY, RECORD, WAIT, OPERATION } kind;
+    enum { COPY, RECORD, WAIT, OPERATION, LIBRARY, ENDED } kind;
     void *to;
     const void *from;
     size_t bytes;
     int event;
     int64_t generation; /* of the event: which of its records */
     void (*run)(struct work *work);
+    bool (*poll)(void *context); /* LIBRARY */
+    void *context;
     void *result; /* what the caller waits for; NULL = it does not */
     union {
         char bytes[LARGEST_STRUCT];
@@ -67,6 +80,7 @@ static struct late {
     int event_count;
     struct range memory[LARGEST_ALLOCATIONS], pinned[LARGEST_PINS];
     int memory_count, pinned_count;
+    struct fake_stream streams[ZINF_STREAM_COUNT];
     uint64_t chance;
     int haste; /* of 16 calls so many are followed by some work */
 } late = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -127,10 +141,14 @@ static void carry_out(struct work *work)
     }
 }
 
-/* The first of a stream may start. */
-static bool ready(const struct work *work)
+/* The first of a stream may start; work of a library: has ended. */
+static bool ready(struct work *work)
 {
-    return work && (work->kind != WAIT || late.events[work->event].reached >= work->generation);
+    if (work && work->kind == LIBRARY && work->poll(work->context))
+        work->kind = ENDED;
+    if (!work || work->kind == LIBRARY)
+        return false;
+    return work->kind != WAIT || late.events[work->event].reached >= work->generation;
 }
 
 /* One piece of work of a stream that can go on. false: there is none. */
@@ -164,16 +182,38 @@ static void append(enum zinf_stream stream, const struct work *work)
             ;
 }
 
+/* Work of a library, which ends when others' does. */
+static bool others_work(void)
+{
+    for (int s = 0; s < ZINF_STREAM_COUNT; s++)
+        if (late.first[s] && late.first[s]->kind == LIBRARY)
+            return true;
+    return false;
+}
+
+/* Until the host may go on: the mutex is given back meanwhile. */
+static void nap(void)
+{
+    pthread_mutex_unlock(&late.mutex);
+    zinf_clock_nap(50e-6);
+    pthread_mutex_lock(&late.mutex);
+}
+
 static void wait_for_host(int event)
 {
     const struct event *e = &late.events[event];
-    while (e->reached < e->recorded)
-        if (!move()) {
+    int64_t generation = e->recorded;
+    while (e->reached < generation) {
+        if (move())
+            continue;
+        if (!others_work()) {
             zinf_error_log("late device: a thread of the host waits for event %d, and no stream "
                            "can go on: the streams wait for each other",
                            event);
             zinf_abort(ZINF_E_RUNTIME);
         }
+        nap();
+    }
 }
 
 /* All that stands in a stream now. */
@@ -362,10 +402,15 @@ static int list(struct zinf_device_properties *out, int room, char *why, size_t 
 {
     (void)why;
     (void)why_bytes;
-    if (room > 0)
+    const char *linked = getenv("ZINF_LATE_LINK");
+    if (room > 0) {
         *out = (struct zinf_device_properties){.name = "a device for tests",
                                                .memory_bytes = (int64_t)4 << 30,
                                                .free_bytes = (int64_t)4 << 30};
+        if (linked)
+            snprintf(out->bus_id, sizeof out->bus_id, "%08x:00:00.0",
+                     strcmp(linked, "own") ? 0 : (unsigned)getpid());
+    }
     return 1;
 }
 
@@ -382,7 +427,7 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     late.events = zinf_alloc((size_t)(options->event_count + 1) * sizeof *late.events);
     for (int s = 0; s < ZINF_STREAM_COUNT; s++)
         late.last[s] = &late.first[s];
-    *device = (struct zinf_device){.backend = &zinf_late_device, .state = &late};
+    *device = (struct zinf_device){.backend = &backend, .state = &late};
     list(&device->properties, 1, NULL, 0);
     return ZINF_OK;
 }
@@ -483,6 +528,35 @@ static void wait_for(struct zinf_device *device, enum zinf_stream stream, int ev
     pthread_mutex_unlock(&late.mutex);
 }
 
+/* Who asks again and again lets the streams go on. */
+static bool reached(struct zinf_device *device, int event)
+{
+    (void)device;
+    pthread_mutex_lock(&late.mutex);
+    const struct event *e = &late.events[event];
+    ZINF_ASSERT(event >= 0 && event < late.event_count && e->recorded > 0);
+    for (uint64_t n = 1 + draw(8); n > 0 && e->reached < e->recorded && move(); n--)
+        ;
+    bool is = e->reached == e->recorded;
+    pthread_mutex_unlock(&late.mutex);
+    return is;
+}
+
+static void append_library(struct fake_stream *stream, bool (*poll)(void *context), void *context)
+{
+    const struct work work = {.kind = LIBRARY, .poll = poll, .context = context};
+    pthread_mutex_lock(&late.mutex);
+    append((enum zinf_stream)stream->number, &work);
+    pthread_mutex_unlock(&late.mutex);
+}
+
+static void *native_stream(struct zinf_device *device, enum zinf_stream stream)
+{
+    (void)device;
+    late.streams[stream] = (struct fake_stream){append_library, real_or_host, (int)stream};
+    return &late.streams[stream];
+}
+
 static double elapsed(struct zinf_device *device, int first, int second)
 {
     (void)device;
@@ -490,7 +564,7 @@ static double elapsed(struct zinf_device *device, int first, int second)
     return reached ? 0 : -1; /* there is no time here, only order */
 }
 
-const struct zinf_device_backend zinf_late_device = {
+static struct zinf_device_backend backend = {
     .name = "late",
     .operations = operations,
     .list = list,
@@ -502,12 +576,20 @@ const struct zinf_device_backend zinf_late_device = {
     .copy = copy,
     .record = record,
     .wait = wait_for,
+    .reached = reached,
     .elapsed = elapsed,
+    .native_stream = native_stream,
 };
+
+/* A program that is linked with tests/late_link.c has another. */
+__attribute__((weak)) const struct zinf_device_link *zinf_late_link(void)
+{
+    return NULL;
+}
 
 const struct zinf_device_backend *const *zinf_device_backends(void)
 {
-    static const struct zinf_device_backend *const all[] = {&zinf_late_device, &zinf_cpu_device,
-                                                            NULL};
+    static const struct zinf_device_backend *const all[] = {&backend, &zinf_cpu_device, NULL};
+    backend.link = getenv("ZINF_LATE_LINK") ? zinf_late_link() : NULL;
     return all;
 }

@@ -14,11 +14,24 @@
 #include <string>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include "base/clock.h"
 #include "base/status.h"
+#include "device/link.h"
 #include "memory/pool.h"
 
-static struct zinf_comm comm;
+/* What is tested, and what carries its control path: the same, or with "link" as argument the
+ * communicator between devices. */
+static struct zinf_comm comm, mpi;
+static struct zinf_comm *const host[] = {&comm, &mpi};
+static struct zinf_device device;
+static bool linked;
+
+static void set_piece(size_t bytes)
+{
+    zinf_comm_mpi_set_piece(host[linked], bytes);
+}
 
 /* Where buffers come from: the heap, whose bytes travel as messages, or memory that the ranks of a
  * node read from each other. */
@@ -162,14 +175,14 @@ TEST_P(Transfers, AShardLongerThanOneMessageIsSplit)
     Buffer buffer = shards_of_mine(bytes, 3), send = parts_of_mine(bytes, 3);
     Buffer receive(bytes * comm.size);
     struct zinf_comm_request requests[2] = {{nullptr}, {nullptr}};
-    zinf_comm_mpi_set_piece(&comm, 999);
+    set_piece(999);
     comm.ops->all_gather(&comm, buffer.data(), bytes, &requests[0]);
     comm.ops->exchange(&comm, send.data(), receive.data(), bytes, &requests[1]);
     finish(&requests[0]);
     finish(&requests[1]);
     EXPECT_EQ(0, wrong_shards(buffer, bytes, 3));
     EXPECT_EQ(0, wrong_parts(receive, bytes, 3));
-    zinf_comm_mpi_set_piece(&comm, static_cast<size_t>(1) << 30);
+    set_piece(static_cast<size_t>(1) << 30);
 }
 
 TEST_P(Transfers, ManyOperationsMayBeInFlight)
@@ -239,6 +252,8 @@ TEST(Comm, SharedMemoryIsZeroedAndComesAndGoes)
 {
     for (int i = 0; i < 40; i++) { /* more often than there is room for at once */
         size_t bytes = 10000 + 4096 * static_cast<size_t>(comm.rank);
+        if (!comm.ops->map_shared)
+            break;
         unsigned char *memory = static_cast<unsigned char *>(comm.ops->map_shared(&comm, bytes));
         EXPECT_EQ(memory != nullptr, zinf_comm_agree(&comm, memory ? 0 : -1) == 0);
         EXPECT_TRUE(memory || !arena);
@@ -262,7 +277,7 @@ TEST(Comm, APoolOfSharedMemoryIsCarvedLikeAnyOther)
         EXPECT_EQ(0u, reinterpret_cast<uintptr_t>(second) % 4096);
         if (pass == 0) {
             EXPECT_EQ(0, zinf_pool_open_shared(&pool, &comm));
-            EXPECT_TRUE(pool.comm || !arena);
+            EXPECT_TRUE(pool.comm || !arena || linked);
         } else {
             memset(second, 7, 3 << 20);
         }
@@ -307,9 +322,9 @@ TEST(Comm, BroadcastComesFromAnyRoot)
         std::vector<unsigned char> buffer(70001);
         for (size_t i = 0; comm.rank == root && i < buffer.size(); i++)
             buffer[i] = pattern(root, 0, i, 5);
-        zinf_comm_mpi_set_piece(&comm, 4099);
+        set_piece(4099);
         zinf_comm_broadcast(&comm, root, buffer.data(), buffer.size());
-        zinf_comm_mpi_set_piece(&comm, static_cast<size_t>(1) << 30);
+        set_piece(static_cast<size_t>(1) << 30);
         long wrong = 0;
         for (size_t i = 0; i < buffer.size(); i++)
             wrong += buffer[i] != pattern(root, 0, i, 5);
@@ -326,9 +341,9 @@ TEST(Comm, GatherBytesTakesDifferentLengthsAndSplitsLongOnes)
     int64_t before = comm.bytes_sent;
     for (size_t i = 0; i < length; i++)
         mine[i] = pattern(comm.rank, 9, i, 6);
-    zinf_comm_mpi_set_piece(&comm, 1000);
+    set_piece(1000);
     zinf_comm_gather_bytes(&comm, mine.data(), length, &all, offsets.data());
-    zinf_comm_mpi_set_piece(&comm, static_cast<size_t>(1) << 30);
+    set_piece(static_cast<size_t>(1) << 30);
     EXPECT_EQ(before, comm.bytes_sent);
     if (comm.rank) {
         EXPECT_EQ(nullptr, all);
@@ -452,13 +467,53 @@ TEST(Consistency, AFactThatOneRankDoesNotHaveDiffers)
     }
 }
 
+/* The device of this rank, its link to the others, and memory that it has pinned. */
+static int open_link()
+{
+    struct zinf_device_options options = {};
+    struct zinf_device_link_options link = {&mpi, 1,
+                                            5}; /* fewer events than operations in flight */
+    struct zinf_link_choice choice;
+    struct zinf_error error = {};
+    const struct zinf_device_backend *backend = zinf_device_backends()[0];
+    options.event_count = 6;
+    int status = backend->open(&device, &options, &error);
+    if (!status)
+        status = zinf_link_choose(&mpi, backend, &device.properties, &choice, &error);
+    if (!status && !choice.direct)
+        status = zinf_error_set(&error, ZINF_E_USAGE, "%s", choice.text);
+    if (!status)
+        status = backend->link->open(&device, &link, &comm, &error);
+    if (status) {
+        fprintf(stderr, "rank %d: %s\n", mpi.rank, error.text);
+        return status;
+    }
+    arena = static_cast<char *>(
+        mmap(nullptr, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    return arena == MAP_FAILED ? ZINF_E_RUNTIME : backend->pin(&device, arena, ARENA_BYTES);
+}
+
+static void close_link()
+{
+    comm.ops->close(&comm);
+    device.backend->close(&device);
+    munmap(arena, ARENA_BYTES);
+}
+
 int main(int argc, char **argv)
 {
-    int status = zinf_comm_mpi_open(&comm, &argc, &argv);
-    if (status)
+    linked = argc > 1 && !strcmp(argv[1], "link");
+    int status = zinf_comm_mpi_open(host[linked], &argc, &argv);
+    if (!status && linked)
+        status = zinf_comm_agree(&mpi, open_link());
+    if (status) {
+        if (linked)
+            mpi.ops->close(&mpi);
         return zinf_exit_code(status);
+    }
     testing::InitGoogleTest(&argc, argv);
-    arena = static_cast<char *>(comm.ops->map_shared(&comm, ARENA_BYTES));
+    if (!linked)
+        arena = static_cast<char *>(comm.ops->map_shared(&comm, ARENA_BYTES));
     const char *wanted = getenv("WANT_SHARED");
     if (wanted && (atoi(wanted) != 0) != (arena != nullptr)) {
         fprintf(stderr, "rank %d: memory that ranks share is %s\n", comm.rank,
@@ -475,8 +530,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "rank %d of %d: failed (ALL_RANKS=1 shows every rank's output)\n",
                 comm.rank, comm.size);
     failed = zinf_comm_agree(&comm, failed ? ZINF_E_RUNTIME : 0);
-    if (arena)
+    if (linked)
+        close_link();
+    else if (arena)
         comm.ops->unmap_shared(&comm, arena);
-    comm.ops->close(&comm);
+    host[linked]->ops->close(host[linked]);
     return zinf_exit_code(failed);
 }

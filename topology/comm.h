@@ -1,5 +1,6 @@
 /*
- * A communicator: how the ranks of a job exchange bytes. One method table per backend (MPI now, NCCL later).
+ * A communicator: how the ranks of a job exchange bytes. One method table per backend: MPI (comm_mpi.c) between memory of the host, NCCL
+ * (cuda/link_nccl.c) between memory of GPUs, with MPI for the control path.
  *
  * Data path (all_gather, exchange, test): nonblocking, called by one thread at a time (the mover thread), in the same order on all
  * ranks. Control path (the zinf_comm_* functions with blocking names): called while nothing is in flight on the data path.
@@ -68,6 +69,7 @@ struct zinf_comm {
     const struct zinf_comm_ops *ops;
     int rank, size;
     int local_rank, local_size; /* among the ranks that share this node's memory */
+    uint64_t node;              /* the same on ranks that share a node's memory, and on no others */
     int64_t bytes_sent;         /* by all_gather, exchange and gather_small, counted where the transfer is posted, whichever way it goes */
     double watchdog_s;          /* end the run when a call of the control path waits longer; 0 = never (the start) */
     void *state;

@@ -523,6 +523,7 @@ static void find_neighbours(struct zinf_comm *comm)
     int cores = 1;
     gather_small(comm, &mine, sizeof mine, all);
     comm->local_rank = comm->local_size = 0;
+    comm->node = mine;
     for (int rank = 0; rank < comm->size; rank++) {
         comm->local_rank += all[rank] == mine && rank < comm->rank;
         comm->local_size += all[rank] == mine;

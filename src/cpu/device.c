@@ -95,6 +95,13 @@ static void wait(struct zinf_device *device, enum zinf_stream stream, int event)
     (void)event;
 }
 
+static bool reached(struct zinf_device *device, int event)
+{
+    (void)device;
+    (void)event;
+    return true;
+}
+
 static double elapsed(struct zinf_device *device, int first, int second)
 {
     (void)device;
@@ -115,5 +122,6 @@ const struct zinf_device_backend zinf_cpu_device = {
     .copy = copy,
     .record = record,
     .wait = wait,
+    .reached = reached,
     .elapsed = elapsed,
 };

@@ -70,6 +70,33 @@ struct zinf_device {
     void *state; /* the backend's */
 };
 
+struct zinf_comm;
+
+/** What a link is opened with. */
+struct zinf_device_link_options {
+    struct zinf_comm *host; /* borrowed until close: the control path, and how the link's ranks find each other */
+    int first_event, event_count; /* events of the device that are the link's alone; so many operations are in flight at most, at least 1 */
+};
+
+/**
+ * A communicator (topology/comm.h) from device memory to device memory, e.g. NCCL's. Its data path takes device memory only, goes through
+ * ZINF_STREAM_COMMUNICATION, and is called by threads that have called use(): what a buffer waits for is an event that this stream waits for
+ * before the call, and an event recorded in it behind the call is reached when the bytes are there; test() is for whoever waits on the host.
+ */
+struct zinf_device_link {
+    const char *name;
+    /** Local, without a device. @param out  library and version, e.g. "NCCL 2.28.9"; else why not and what to change. @return 0 or ZINF_E_USAGE */
+    int (*available)(char *out, size_t out_bytes);
+    /**
+     * Collective over options->host; all ranks have their own device open and found the same version available. What one rank sees fail
+     * from here on ends the job with one message (rank, host, operation); so does a start that takes longer than host->watchdog_s.
+     * What is sent counts in both bytes_sent. The calling thread is left in ZINF_STREAM_COMMUNICATION. Close the communicator before the
+     * device. @return 0 or ZINF_E_DOES_NOT_FIT, on all ranks
+     */
+    int (*open)(struct zinf_device *device, const struct zinf_device_link_options *options,
+                struct zinf_comm *comm, struct zinf_error *error);
+};
+
 struct zinf_device_backend {
     const char *name; /* "cpu" or "cuda", as in zinf.device */
     const struct zinf_ops *(*operations)(void);
@@ -103,8 +130,13 @@ struct zinf_device_backend {
     void (*record)(struct zinf_device *device, int event, enum zinf_stream stream);
     /** What is put in `stream` from now on starts after `event`; ZINF_STREAM_HOST: this thread sleeps until then. */
     void (*wait)(struct zinf_device *device, enum zinf_stream stream, int event);
+    /** Is `event`, recorded before, reached? Never waits. */
+    bool (*reached)(struct zinf_device *device, int event);
     /** Seconds between two events that were reached, else -1. */
     double (*elapsed)(struct zinf_device *device, int first, int second);
+    /** The stream as the libraries of the device's maker know it (cudaStream_t). Optional, as the link is. */
+    void *(*native_stream)(struct zinf_device *device, enum zinf_stream stream);
+    const struct zinf_device_link *link; /* NULL: ranks exchange through host memory. link.h chooses */
 };
 
 /** The backends that are compiled in, the preferred first, NULL behind the last. "cpu" is always there. */
