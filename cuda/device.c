@@ -279,6 +279,13 @@ static void device_close(struct zinf_device *device)
     *device = (struct zinf_device){0};
 }
 
+static void measure(struct zinf_device *device)
+{
+    size_t available = 0, total = 0;
+    if (cudaMemGetInfo(&available, &total) == cudaSuccess)
+        device->properties.free_bytes = (int64_t)available;
+}
+
 static int device_open(struct zinf_device *device, const struct zinf_device_options *options,
                        struct zinf_error *error)
 {
@@ -303,9 +310,7 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
         device_close(device);
         return status;
     }
-    size_t available = 0, total = 0;
-    if (cudaMemGetInfo(&available, &total) == cudaSuccess)
-        device->properties.free_bytes = (int64_t)available;
+    measure(device);
     opened = state;
     zinf_cuda_matmul_open(options->tune, options->scratch_bytes);
     return ZINF_OK;
@@ -464,6 +469,7 @@ const struct zinf_device_backend zinf_cuda_device = {
     .wait = wait_for,
     .reached = reached,
     .elapsed = elapsed,
+    .measure = measure,
     .native_stream = native_stream,
     .link = &zinf_cuda_link,
 };

@@ -74,6 +74,7 @@ static void add_libraries(struct zinf_json *libraries, struct zinf_comm *comm)
     zinf_env_set(libraries, "kernels", "%s", zinf_cpu_ops()->name);
     if (comm->rank == 0)
         zinf_env_device_libraries(libraries);
+    zinf_env_exchange(libraries, comm);
     for (int i = 0; zinf_topology_readers()[i]; i++) {
         zinf_topology_readers()[i]->version(text, sizeof text);
         zinf_env_set(libraries, zinf_topology_readers()[i]->name, "%s", text);

@@ -5,6 +5,7 @@
 #define ZINF_CLI_ENV_H
 
 #include "base/json.h"
+#include "topology/comm.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -14,6 +15,8 @@ extern "C" {
 void zinf_env_machine(struct zinf_json *machine);
 /** One object a device that this process may use, of every backend that is compiled in; a backend without one says why. */
 void zinf_env_devices(struct zinf_json *devices);
+/** How ranks with a device each would exchange, and why. Collective. */
+void zinf_env_exchange(struct zinf_json *libraries, struct zinf_comm *comm);
 /** Libraries that a backend looks for when it runs (cuBLASLt, NCCL): where they were found, or why not. */
 void zinf_env_device_libraries(struct zinf_json *libraries);
 /** Resource limits of this process. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/device.h"
+#include "device/link.h"
 
 enum { LARGEST_COUNT = 64 };
 
@@ -64,4 +64,22 @@ void zinf_env_device_libraries(struct zinf_json *libraries)
             zinf_env_set(libraries, line, "%s", colon + 2);
         }
     }
+}
+
+void zinf_env_exchange(struct zinf_json *libraries, struct zinf_comm *comm)
+{
+    const struct zinf_device_backend *backend = NULL;
+    static struct zinf_device_properties properties[LARGEST_COUNT];
+    struct zinf_link_choice choice;
+    struct zinf_error error = {0};
+    char why[512];
+    if (zinf_device_choose("auto", &backend, &error))
+        backend = &zinf_cpu_device; /* every rank goes on: what follows is collective */
+    int count = backend->list(properties, LARGEST_COUNT, why, sizeof why);
+    int index = comm->local_rank % (count < LARGEST_COUNT ? count : LARGEST_COUNT);
+    if (zinf_link_choose(comm, backend, &properties[index], &choice, &error))
+        zinf_env_set(libraries, "exchange", "refused: %s", error.text);
+    else
+        zinf_env_set(libraries, "exchange", "%s%s%s", choice.text, *choice.note ? "; note: " : "",
+                     choice.note);
 }

@@ -134,8 +134,8 @@ int zinf_link_decide(const struct zinf_link_rank *ranks, int size, const char *w
     if (size == 1)
         return through_host(wanted, false, "one rank has nothing to exchange", choice, error);
     if ((odd = first_of(ranks, size, on_host)) >= 0) {
-        snprintf(reason, sizeof reason, "rank %d computes on a device (%s) that has no other way",
-                 odd, ranks[odd].backend);
+        snprintf(reason, sizeof reason, "rank %d computes on %s, which has no other way", odd,
+                 ranks[odd].backend);
         return through_host(wanted, asked, reason, choice, error);
     }
     if ((odd = first_of(ranks, size, other_backend)) >= 0) {
@@ -181,7 +181,16 @@ int zinf_link_choose(struct zinf_comm *comm, const struct zinf_device_backend *b
     zinf_comm_gather_small(comm, &mine, sizeof mine, all);
     comm->bytes_sent = sent; /* which counts what a step does, not this */
     int status = zinf_link_decide(all, comm->size, wanted, choice, error);
+    for (int i = 0; i < comm->size; i++)
+        choice->sharing +=
+            *mine.bus_id && all[i].node == mine.node && !strcmp(all[i].bus_id, mine.bus_id);
     free(all);
     free(wanted);
     return status;
+}
+
+bool zinf_link_planned(void)
+{
+    const char *wanted = getenv("ZINF_LINK");
+    return !wanted || strcmp(wanted, "host") != 0;
 }

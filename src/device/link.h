@@ -30,6 +30,7 @@ struct zinf_link_rank {
 struct zinf_link_choice {
     bool direct;     /* open the link of the device's backend; false: through memory of the host */
     char text[512];  /* the choice and its reason, one line for banner and `zinf env` */
+    int sharing;     /* zinf_link_choose(): ranks on this rank's device, itself too; 0 = it has no bus id */
     char note[512];  /* what makes it slower than it could be, and what to change; "" = nothing */
 };
 
@@ -50,6 +51,9 @@ int zinf_link_decide(const struct zinf_link_rank *ranks, int size, const char *w
 int zinf_link_choose(struct zinf_comm *comm, const struct zinf_device_backend *backend,
                      const struct zinf_device_properties *properties,
                      struct zinf_link_choice *choice, struct zinf_error *error);
+
+/** Local. What a plan for ranks with a device each counts with: direct, unless ZINF_LINK is host here. */
+bool zinf_link_planned(void);
 
 #ifdef __cplusplus
 }

@@ -149,6 +149,9 @@ static void say_device(const struct zinf_run *run)
               run->processor.backend->name, p->name, *p->bus_id ? ", " : "", p->bus_id,
               *p->version ? ", " : "", p->version, (double)p->free_bytes / (1024.0 * 1024.0),
               run->device_ranks, run->device_ranks == 1 ? "" : "s");
+    zinf_info("exchange    %s", run->exchange.text);
+    if (*run->exchange.note)
+        zinf_warn("exchange    %s", run->exchange.note);
 }
 
 void zinf_run_banner(const struct zinf_run *run)

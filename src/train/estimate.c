@@ -50,6 +50,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         zinf_run_close(&run);
         return zinf_error_set(error, ZINF_E_USAGE, "%s", lacks);
     }
+    run.exchange.direct = budget->own_memory && ranks > 1 && zinf_link_planned();
     if (budget->own_memory)
         run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
     zinf_run_choose_kept_layers(&run, true, budget);

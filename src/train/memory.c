@@ -110,6 +110,8 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
     const struct zinf_zero_options options = {
         .model = run->model,
         .comm = run->comm,
+        .direct = run->exchange.direct,
+        .link = run->link.ops ? &run->link : NULL,
         .device = &run->processor,
         .ops = run->processor.backend ? run->processor.backend->operations() : zinf_cpu_ops(),
         .sharding = plan->options.sharding,

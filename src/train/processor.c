@@ -3,8 +3,8 @@
  * counted, and asked how fast it is.
  *
  * Ranks of a node take its devices in turn, by their number on the node as the communicator knows
- * it. More ranks than devices share them: gradients and weights then pass through host memory as
- * between any ranks.
+ * it. Ranks with a device each exchange between them (device/link.h); more ranks than devices share
+ * them, and gradients and weights then pass through host memory as between any ranks.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -12,6 +12,8 @@
 
 #include "base/clock.h"
 #include "train/run.h"
+
+enum { LINK_EVENTS = 4 };
 
 /* Ranks of this node that compute on the same device as this one. */
 static int sharing(const struct zinf_run *run, int devices)
@@ -48,20 +50,48 @@ size_t zinf_run_device_scratch(const struct zinf_run *run)
     return zinf_device_scratch_bytes(&shape);
 }
 
+/* Events of the plans come first, then the link's. */
+static int link_event(const struct zinf_run *run, bool training)
+{
+    int events = zinf_staged_event_count(&run->evaluation_plan);
+    if (training && zinf_staged_event_count(&run->plan) > events)
+        events = zinf_staged_event_count(&run->plan);
+    return events;
+}
+
+/* How ranks exchange. Collective. A start that hangs is no slow disk: the watchdog's own time. */
+static int open_link(struct zinf_run *run, bool training, struct zinf_error *error)
+{
+    struct zinf_device *device = &run->processor;
+    const struct zinf_device_link_options options = {
+        .host = run->comm, .first_event = link_event(run, training), .event_count = LINK_EVENTS};
+    double watchdog_s = run->comm->watchdog_s;
+    int status =
+        zinf_link_choose(run->comm, device->backend, &device->properties, &run->exchange, error);
+    if (run->exchange.sharing > 0) /* neighbours may see other devices than this rank */
+        run->device_ranks = run->exchange.sharing;
+    if (status || !run->exchange.direct)
+        return status;
+    run->comm->watchdog_s = run->config->watchdog_s;
+    status = device->backend->link->open(device, &options, &run->link, error);
+    run->comm->watchdog_s = watchdog_s;
+    if (!status && device->backend->measure)
+        device->backend->measure(device);
+    return status;
+}
+
 static int open_processor(struct zinf_run *run, bool training, struct zinf_error *error)
 {
     const struct zinf_config *config = run->config;
     const struct zinf_device_backend *backend = NULL;
-    int events = zinf_staged_event_count(&run->evaluation_plan);
+    int events = link_event(run, training);
     char why[512];
     int status = zinf_device_choose(config->device, &backend, error);
     if (status)
         return status;
     int devices = backend->list(NULL, 0, why, sizeof why);
-    if (training && zinf_staged_event_count(&run->plan) > events)
-        events = zinf_staged_event_count(&run->plan);
     const struct zinf_device_options options = {.index = run->comm->local_rank % devices,
-                                                .event_count = events,
+                                                .event_count = events + LINK_EVENTS,
                                                 .scratch_bytes = zinf_run_device_scratch(run),
                                                 .tune = !config->limits.deterministic};
     status = backend->open(&run->processor, &options, error);
@@ -81,7 +111,10 @@ int zinf_run_open_processor(struct zinf_run *run, bool training)
 {
     struct zinf_error error = {0};
     int status = open_processor(run, training, &error);
-    return zinf_run_agree_on(run->comm, status, &error);
+    status = zinf_run_agree_on(run->comm, status, &error);
+    if (!status)
+        status = zinf_run_agree_on(run->comm, open_link(run, training, &error), &error);
+    return status;
 }
 
 /* Half a second at most: a square product, the best of three. */

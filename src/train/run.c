@@ -293,6 +293,8 @@ void zinf_run_close(struct zinf_run *run)
     zinf_zero_close(&run->zero);
     zinf_trace_close();
     zinf_step_release(&run->step);
+    if (run->link.ops)
+        run->link.ops->close(&run->link);
     if (run->processor.backend) /* before the host memory that it has pinned goes */
         run->processor.backend->close(&run->processor);
     zinf_pool_close(&run->device);

@@ -25,6 +25,7 @@
 #include "train/schedule.h"
 #include "train/snapshot.h"
 #include "train/step.h"
+#include "device/link.h"
 #include "zero/staged.h"
 #include "zero/zero.h"
 
@@ -44,6 +45,8 @@ struct zinf_run {
     struct zinf_plan plan, evaluation_plan;
     struct zinf_device processor;  /* what this rank computes on; backend NULL: not open, a run that is only planned */
     int device_ranks;              /* ranks that share it */
+    struct zinf_link_choice exchange; /* how ranks exchange what stands on their devices */
+    struct zinf_comm link;         /* exchange.direct: open with the device; ops NULL: not open */
     size_t scratch_bytes;          /* of its streams, on the device beside the pool; 0 on a CPU rank */
     struct zinf_pool device, host; /* on a CPU rank both are RAM */
     size_t pinned_bytes;           /* of host, locked in memory */

@@ -18,10 +18,16 @@ static void finish(struct zinf_zero *zero, struct zinf_comm_request *request)
     zinf_lanes_complete(zero->lanes, request);
 }
 
+struct zinf_comm *zinf_zero_data_path(const struct zinf_zero *zero)
+{
+    return zero->options.direct ? zero->options.link : zero->options.comm;
+}
+
 void zinf_zero_all_gather(struct zinf_zero *zero, void *buffer, size_t shard_bytes)
 {
     struct zinf_comm_request request = {0};
-    zero->options.comm->ops->all_gather(zero->options.comm, buffer, shard_bytes, &request);
+    struct zinf_comm *comm = zinf_zero_data_path(zero);
+    comm->ops->all_gather(comm, buffer, shard_bytes, &request);
     finish(zero, &request);
 }
 
@@ -187,7 +193,7 @@ int zinf_zero_start(struct zinf_zero *zero, const struct zinf_pool *host, struct
 {
     int status = zinf_zero_open_records(zero, host, error);
     if (!status)
-        status = zinf_lanes_new(&zero->lanes, zero->options.comm, zero->options.watchdog_s,
+        status = zinf_lanes_new(&zero->lanes, zinf_zero_data_path(zero), zero->options.watchdog_s,
                                 describe, zero);
     if (!status && zero->record_count > 0)
         status = zinf_updates_new(&zero->updates, zero);

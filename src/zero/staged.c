@@ -29,6 +29,11 @@ int zinf_staged_event_count(const struct zinf_plan *plan)
     return ZINF_STAGED_EVENTS + (int)(plan->count[ZINF_LANE_COMPUTE] + plan->count[ZINF_LANE_COMM]);
 }
 
+static bool direct(const struct zinf_zero *zero)
+{
+    return zero->options.direct && zero->ranks > 1;
+}
+
 static bool sums_on_device(const struct zinf_zero *zero)
 {
     return zero->options.offload.optimizer == ZINF_TIER_DEVICE;
@@ -44,14 +49,20 @@ void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
     if (o->training && zinf_dtype_bytes(o->accumulation_dtype) > widest)
         widest = zinf_dtype_bytes(o->accumulation_dtype);
     staging->gather_bytes = (size_t)plan->window_elements * widest;
+    if (direct(zero)) /* this rank's shard, where it comes from NVMe */
+        staging->gather_bytes /= (size_t)zero->ranks;
     for (int i = 0; i < 2; i++)
         staging->gather[i] = zinf_pool_take(host, staging->gather_bytes);
     zero->bytes.staging = 2 * staging->gather_bytes;
-    if (!o->training || (zero->ranks == 1 && sums_on_device(zero)))
+    if (o->training && direct(zero)) {
+        zero->receive = zinf_pool_take(device, wire);
+        zero->bytes.communication += wire;
+    }
+    if (!o->training || ((zero->ranks == 1 || direct(zero)) && sums_on_device(zero)))
         return;
     staging->send = zinf_pool_take(host, wire);
     zero->bytes.staging += wire;
-    if (zero->ranks == 1)
+    if (zero->ranks == 1 || direct(zero))
         return;
     staging->receive = zinf_pool_take(host, wire);
     zero->bytes.staging += wire;
@@ -203,6 +214,41 @@ static void shard_to_host(struct zinf_zero *zero, int block, char *own, size_t b
                  bytes);
 }
 
+/* This rank's shard of the weights, to `own` in device memory, for what stands in COMMUNICATION
+ * behind it. From the device in that stream; from the host in COPY_IN. */
+static void shard_to_device(struct zinf_zero *zero, int block, char *own, size_t bytes)
+{
+    const struct zinf_block_state *state = &zero->blocks[block];
+    const struct zinf_zero_options *o = &zero->options;
+    const char *from = state->mirror ? state->mirror : state->weights;
+    if (from && !state->mirror && o->offload.parameters == ZINF_TIER_DEVICE) {
+        from += o->sharding.parameters ? 0 : (size_t)zero->rank * bytes;
+        if (from != own)
+            copy(zero, ZINF_STREAM_COMMUNICATION, own, from, bytes);
+        return;
+    }
+    if (from) {
+        copy(zero, ZINF_STREAM_COPY_IN, own, from, bytes);
+    } else {
+        char *buffer = gather_buffer(zero);
+        zinf_lanes_on_drive(zero->lanes, true);
+        zinf_zero_fetch_shard(zero, block, buffer);
+        zinf_lanes_on_drive(zero->lanes, false);
+        copy_in(zero, own, bytes);
+    }
+    record(zero, ZINF_EVENT_OWN, ZINF_STREAM_COPY_IN);
+    wait(zero, ZINF_STREAM_COMMUNICATION, ZINF_EVENT_OWN);
+}
+
+/* All shards to `whole` in device memory, this rank's own from where it is. */
+static void gather_directly(struct zinf_zero *zero, int block, char *whole)
+{
+    size_t bytes =
+        (size_t)zinf_zero_shard_count(zero, block) * zinf_dtype_bytes(zero->options.dtype);
+    shard_to_device(zero, block, whole + (size_t)zero->rank * bytes, bytes);
+    zinf_zero_all_gather(zero, whole, bytes);
+}
+
 /* What the host has updated goes to the device's own copy. */
 static void refresh(struct zinf_zero *zero, int block, size_t bytes)
 {
@@ -224,6 +270,11 @@ static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operati
     if (zero->ranks == 1 && state->weights) {
         refresh(zero, operation->block, bytes);
         copy(zero, ZINF_STREAM_COPY_IN, window, state->weights, bytes);
+        return;
+    }
+    if (direct(zero)) {
+        wait_for_compute(zero, operation, ZINF_STREAM_COMMUNICATION);
+        gather_directly(zero, operation->block, window);
         return;
     }
     char *buffer = gather_buffer(zero);
@@ -248,6 +299,12 @@ static void gather_weights(struct zinf_zero *zero, const struct zinf_plan_operat
         refresh(zero, operation->block, bytes);
         return;
     }
+    if (direct(zero)) {
+        wait_for_compute(zero, operation, ZINF_STREAM_COMMUNICATION);
+        gather_directly(zero, operation->block, state->weights);
+        state->behind = false;
+        return;
+    }
     char *buffer = gather_buffer(zero);
     shard_to_host(zero, operation->block, buffer + (size_t)zero->rank * bytes, bytes);
     zinf_zero_all_gather(zero, buffer, bytes);
@@ -264,6 +321,10 @@ static void gather_gradient(struct zinf_zero *zero, const struct zinf_plan_opera
     size_t own = (size_t)zero->rank * bytes;
     if (zero->ranks == 1)
         return;
+    if (direct(zero)) {
+        zinf_zero_all_gather(zero, accumulator, bytes);
+        return;
+    }
     char *buffer = gather_buffer(zero);
     copy_out(zero, buffer + own, accumulator + own, bytes);
     zinf_zero_all_gather(zero, buffer, bytes);
@@ -282,7 +343,7 @@ static char *bring_parts(struct zinf_zero *zero, const struct zinf_plan_operatio
     record(zero, ZINF_EVENT_PREPARED, ZINF_STREAM_COMMUNICATION);
     wait(zero, ZINF_STREAM_COPY_OUT, ZINF_EVENT_PREPARED);
     copy_out(zero, staging->send, parts, (size_t)zero->ranks * bytes);
-    if (zero->ranks == 1)
+    if (zero->ranks == 1 || direct(zero))
         return staging->send;
     if (staging->receive_busy)
         wait(zero, ZINF_STREAM_HOST, ZINF_EVENT_RECEIVED);
@@ -290,6 +351,19 @@ static char *bring_parts(struct zinf_zero *zero, const struct zinf_plan_operatio
     o->comm->ops->exchange(o->comm, staging->send, staging->receive, bytes, &request);
     zinf_lanes_complete(zero->lanes, &request);
     return staging->receive;
+}
+
+/* The same parts from all ranks, on the device. */
+static const void *exchange_directly(struct zinf_zero *zero,
+                                     const struct zinf_plan_operation *operation, const void *parts)
+{
+    struct zinf_comm *link = zero->options.link;
+    struct zinf_comm_request request = {0};
+    size_t bytes = (size_t)zinf_zero_shard_count(zero, operation->block) *
+                   zinf_dtype_bytes(zero->options.wire_dtype);
+    link->ops->exchange(link, parts, zero->receive, bytes, &request);
+    zinf_lanes_complete(zero->lanes, &request);
+    return zero->receive;
 }
 
 /* Sum the parts where the update will read the sum. */
@@ -303,9 +377,11 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
     char *to = sums_on_device(zero) ? state->accumulator : state->gradient;
     wait_for_compute(zero, operation, ZINF_STREAM_COMMUNICATION);
     const void *parts = zinf_zero_prepare(zero, operation);
-    if (zero->ranks > 1 || !sums_on_device(zero))
+    if (direct(zero))
+        parts = exchange_directly(zero, operation, parts);
+    if ((zero->ranks > 1 && !direct(zero)) || !sums_on_device(zero))
         parts = bring_parts(zero, operation, parts);
-    if (zero->ranks > 1 && sums_on_device(zero)) {
+    if (zero->ranks > 1 && !direct(zero) && sums_on_device(zero)) {
         size_t bytes = (size_t)(sum.count * sum.ranks) * zinf_dtype_bytes(o->wire_dtype);
         copy(zero, ZINF_STREAM_COMMUNICATION, zero->receive, parts, bytes);
         record(zero, ZINF_EVENT_RECEIVED, ZINF_STREAM_COMMUNICATION);
@@ -323,7 +399,7 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
 void zinf_staged_carry_out(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
                            int64_t index)
 {
-    enum zinf_stream ends_in = ZINF_STREAM_COPY_IN;
+    enum zinf_stream ends_in = direct(zero) ? ZINF_STREAM_COMMUNICATION : ZINF_STREAM_COPY_IN;
     zero->options.device->backend->use(zero->options.device, ZINF_STREAM_COMMUNICATION);
     if (operation->kind == ZINF_PLAN_GATHER_WINDOW) {
         gather_window(zero, operation);
@@ -357,6 +433,11 @@ void zinf_staged_publish(struct zinf_zero *zero)
             (size_t)zinf_zero_shard_count(zero, i) * zinf_dtype_bytes(zero->options.dtype);
         if (zero->ranks == 1) {
             refresh(zero, i, bytes);
+            continue;
+        }
+        if (direct(zero)) {
+            gather_directly(zero, i, state->weights);
+            state->behind = false;
             continue;
         }
         char *buffer = gather_buffer(zero);

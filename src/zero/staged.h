@@ -15,6 +15,10 @@
  * Events: compute operation i of the plan is event ZINF_STAGED_EVENTS + i, communication operation j stands behind all of these. Between two
  * steps every stream waits for every other: no edge crosses a step.
  *
+ * Where ranks exchange directly (zinf_zero_options.link), gathers are made in the window itself, behind the copy of the rank's own shard, and
+ * gradients are exchanged before they come down, if they do; COMMUNICATION takes the place of the host's all-gather and exchange. The mover
+ * waits for the end of each, so that the watchdog and errors of the library are looked at.
+ *
  * On one rank nothing is staged that need not be: a shard on the device is copied to its window on the device.
  */
 #ifndef ZINF_ZERO_STAGED_H
@@ -38,6 +42,7 @@ enum zinf_staged_event {
     ZINF_EVENT_GATHERED,   /* two of them: gather[] has been read */
     ZINF_EVENT_RECEIVED = ZINF_EVENT_GATHERED + 2, /* receive has been read */
     ZINF_EVENT_LOSS,       /* the step's: the losses stand in host memory */
+    ZINF_EVENT_OWN,        /* a rank's own shard stands on the device */
     ZINF_EVENT_STREAM,     /* one a stream: the end of a step */
     ZINF_STAGED_EVENTS = ZINF_EVENT_STREAM + ZINF_STREAM_COUNT
 };

@@ -97,6 +97,8 @@ struct zinf_offload {
 struct zinf_zero_options {
     const struct zinf_model *model; /* borrowed, as everything here, until close */
     struct zinf_comm *comm;
+    bool direct;                    /* ranks exchange between their devices' memory, by `link` */
+    struct zinf_comm *link;         /* direct: open from zinf_zero_start() on, else NULL; see device/link.h */
     struct zinf_device *device; /* NULL = the CPU; until zinf_zero_start() only its properties are looked at */
     const struct zinf_ops *ops; /* of the device */
     struct zinf_sharding sharding;
@@ -245,6 +247,8 @@ void *zinf_zero_prepare(struct zinf_zero *zero, const struct zinf_plan_operation
 /** How the parts of REDUCE are added. */
 struct zinf_reduce zinf_zero_sum_of(const struct zinf_zero *zero,
                                     const struct zinf_plan_operation *operation);
+/** What all-gathers and exchanges go through: on the device where they are direct, else in memory that the host addresses. */
+struct zinf_comm *zinf_zero_data_path(const struct zinf_zero *zero);
 /** An all-gather of equal shards from begin to end. By the mover. */
 void zinf_zero_all_gather(struct zinf_zero *zero, void *buffer, size_t shard_bytes);
 /** By the mover: the last step's update of a block may still be under way. */
