@@ -133,27 +133,46 @@ __global__ void __launch_bounds__(THREADS) list_kernel(Lists op)
         op.list[op.begin[row] + op.place[token]] = (int32_t)token;
 }
 
-struct Gather {
-    int64_t total, packs, columns;
-    const int32_t *list, *begin;
+/* Which rows of dx (T, C) are added to a row of the tile: those of the tokens token(first) .. token(end - 1), in this order. */
+
+struct Listed {
+    const int32_t *list, *begins;
+
+    __device__ __forceinline__ int64_t begin(int64_t row) const { return begins[row]; }
+    __device__ __forceinline__ int64_t end(int64_t row) const { return begins[row + 1]; }
+    __device__ __forceinline__ int64_t token(int64_t, int64_t at) const { return list[at]; }
+};
+
+/* The same position in every sample; behind the sequence there is none. */
+struct Positions {
+    int64_t batch, sequence, first_row;
+
+    __device__ __forceinline__ int64_t begin(int64_t) const { return 0; }
+    __device__ __forceinline__ int64_t end(int64_t row) const { return first_row + row < sequence ? batch : 0; }
+    __device__ __forceinline__ int64_t token(int64_t row, int64_t at) const { return at * sequence + first_row + row; }
+};
+
+struct Sum {
+    int64_t total, packs, columns; /* packs: vectors of a row; total: of the tile */
     const void *dx;
     void *dtile;
 };
 
-/** dtile[row] = sum of dx over the row's list, in order; a thread has N columns. */
-template <typename T, int N> __global__ void __launch_bounds__(THREADS) gather_kernel(Gather op)
+/** A thread has N columns of a row of the tile. */
+template <typename T, int N, typename TOKENS>
+__global__ void __launch_bounds__(THREADS) sum_kernel(Sum op, TOKENS tokens)
 {
     const int64_t thread = thread_number();
     if (thread >= op.total)
         return;
-    const int64_t row = thread / op.packs, column = thread % op.packs * N;
+    const int64_t row = thread / op.packs, column = thread % op.packs * N, end = tokens.end(row);
     float sum[N];
 #pragma unroll
     for (int i = 0; i < N; i++)
         sum[i] = 0.0f;
 #pragma unroll 4
-    for (int32_t at = op.begin[row]; at < op.begin[row + 1]; at++) {
-        const Pack<T, N> p = load<N>((const T *)op.dx + op.list[at] * op.columns + column);
+    for (int64_t at = tokens.begin(row); at < end; at++) {
+        const Pack<T, N> p = load<N>((const T *)op.dx + tokens.token(row, at) * op.columns + column);
 #pragma unroll
         for (int i = 0; i < N; i++)
             sum[i] += widen(p.item[i]);
@@ -165,34 +184,16 @@ template <typename T, int N> __global__ void __launch_bounds__(THREADS) gather_k
     store((T *)op.dtile + row * op.columns + column, out);
 }
 
-struct Positions {
-    int64_t total, packs, columns, tokens, sequence, first_row;
-    const void *dx;
-    void *dtile;
-};
-
-/** Sum over the samples; positions behind the sequence have no gradient. */
-template <typename T, int N> __global__ void __launch_bounds__(THREADS) position_kernel(Positions op)
+template <typename TOKENS>
+void sum_rows(const zinf_embedding &op, const TOKENS &tokens, const void *dx, void *dtile)
 {
-    const int64_t thread = thread_number();
-    if (thread >= op.total)
-        return;
-    const int64_t row = thread / op.packs, column = thread % op.packs * N, position = op.first_row + row;
-    float sum[N];
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        sum[i] = 0.0f;
-    for (int64_t token = position; token < op.tokens && position < op.sequence; token += op.sequence) {
-        const Pack<T, N> p = load<N>((const T *)op.dx + token * op.columns + column);
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            sum[i] += widen(p.item[i]);
-    }
-    Pack<T, N> out;
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        out.item[i] = narrow<T>(sum[i]);
-    store((T *)op.dtile + row * op.columns + column, out);
+    with_vectors(op.dtype, rows_aligned(op, dx, dtile), [&](auto tag, auto width) {
+        typedef decltype(tag) T;
+        constexpr int N = decltype(width)::value;
+        const int64_t packs = op.columns / N;
+        const Sum sum = {op.row_count * packs, packs, op.columns, dx, dtile};
+        LAUNCH((sum_kernel<T, N, TOKENS>), Shape(ceil_div(sum.total, THREADS), THREADS), sum, tokens);
+    });
 }
 
 } // namespace embedding
@@ -213,7 +214,7 @@ void zinf_cuda_position_forward(const struct zinf_embedding *op, const void *til
 void zinf_cuda_embedding_backward(const struct zinf_embedding *op, const void *dx, void *dtile)
 {
     using namespace zinf_cuda::embedding;
-    const int64_t tokens = op->batch * op->sequence, columns = op->columns;
+    const int64_t tokens = op->batch * op->sequence;
     ZINF_ASSERT(tokens <= INT32_MAX);
     int32_t *memory = (int32_t *)zinf_cuda_scratch(4 * (size_t)(2 * tokens + op->row_count + 1));
     const Lists lists = {op->ids, tokens, op->first_row, op->row_count, memory, memory + tokens, memory + 2 * tokens};
@@ -222,24 +223,11 @@ void zinf_cuda_embedding_backward(const struct zinf_embedding *op, const void *d
     LAUNCH(place_kernel, per_token, lists);
     LAUNCH(positions_kernel, Shape(1, 1024), lists);
     LAUNCH(list_kernel, per_token, lists);
-    with_vectors(op->dtype, rows_aligned(*op, dx, dtile), [&](auto tag, auto width) {
-        typedef decltype(tag) T;
-        constexpr int N = decltype(width)::value;
-        const Gather gather = {op->row_count * (columns / N), columns / N, columns, lists.list, lists.begin, dx,
-                               dtile};
-        LAUNCH((gather_kernel<T, N>), Shape(ceil_div(gather.total, THREADS), THREADS), gather);
-    });
+    sum_rows(*op, Listed{lists.list, lists.begin}, dx, dtile);
 }
 
 void zinf_cuda_position_backward(const struct zinf_embedding *op, const void *dx, void *dtile)
 {
     using namespace zinf_cuda::embedding;
-    const int64_t columns = op->columns;
-    with_vectors(op->dtype, rows_aligned(*op, dx, dtile), [&](auto tag, auto width) {
-        typedef decltype(tag) T;
-        constexpr int N = decltype(width)::value;
-        const Positions sum = {op->row_count * (columns / N), columns / N, columns, op->batch * op->sequence,
-                               op->sequence, op->first_row, dx, dtile};
-        LAUNCH((position_kernel<T, N>), Shape(ceil_div(sum.total, THREADS), THREADS), sum);
-    });
+    sum_rows(*op, Positions{op->batch, op->sequence, op->first_row}, dx, dtile);
 }

@@ -176,28 +176,46 @@ __device__ __forceinline__ int64_t thread_number()
 
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
-__device__ __forceinline__ float warp_sum(float x)
+/** x of the lane whose number differs in the bits of `other`. */
+__device__ __forceinline__ float from_lane(float x, int other)
+{
+    return __shfl_xor_sync(ALL_LANES, x, other);
+}
+
+__device__ __forceinline__ double from_lane(double x, int other)
+{
+    uint64_t bits; /* a double goes between lanes in two words */
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t low = __shfl_xor_sync(ALL_LANES, (uint32_t)bits, other);
+    const uint32_t high = __shfl_xor_sync(ALL_LANES, (uint32_t)(bits >> 32), other);
+    bits = (uint64_t)high << 32 | low;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* X: float or double. */
+template <typename X> __device__ __forceinline__ X warp_sum(X x)
 {
     for (int other = 16; other; other /= 2)
-        x += __shfl_xor_sync(ALL_LANES, x, other);
+        x += from_lane(x, other);
     return x;
 }
 
 __device__ __forceinline__ float warp_max(float x)
 {
     for (int other = 16; other; other /= 2)
-        x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, other));
+        x = fmaxf(x, from_lane(x, other));
     return x;
 }
 
-/** Sum over a block of whole warps, the same in every thread. `room`: 32 floats of shared memory, free again on return. */
-__device__ __forceinline__ float block_sum(float x, float *room)
+/** Sum over a block of whole warps, the same in every thread. `room`: shared memory, one X of each warp, free again on return. */
+template <typename X> __device__ __forceinline__ X block_sum(X x, X *room)
 {
     x = warp_sum(x);
     if (threadIdx.x % 32 == 0)
         room[threadIdx.x / 32] = x;
     __syncthreads();
-    float sum = 0.0f;
+    X sum = 0;
     for (unsigned warp = 0; warp < blockDim.x / 32; warp++)
         sum += room[warp];
     __syncthreads();

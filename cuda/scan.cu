@@ -11,29 +11,6 @@ namespace scan
 
 constexpr int THREADS = 256, CHUNK = 16384;
 
-/** Sum over the block in a fixed order; the result in thread 0. `room`: 8 doubles, one of each warp. */
-__device__ __forceinline__ double block_sum_double(double x, double *room)
-{
-    for (int other = 16; other; other /= 2) {
-        uint64_t bits; /* a double goes between lanes in two words */
-        memcpy(&bits, &x, sizeof bits);
-        const uint32_t low = __shfl_xor_sync(ALL_LANES, (uint32_t)bits, other);
-        const uint32_t high = __shfl_xor_sync(ALL_LANES, (uint32_t)(bits >> 32), other);
-        double theirs;
-        bits = (uint64_t)high << 32 | low;
-        memcpy(&theirs, &bits, sizeof theirs);
-        x += theirs;
-    }
-    if (threadIdx.x % 32 == 0)
-        room[threadIdx.x / 32] = x;
-    __syncthreads();
-    double sum = 0;
-    for (unsigned warp = 0; warp < blockDim.x / 32; warp++)
-        sum += room[warp];
-    __syncthreads();
-    return sum;
-}
-
 template <typename T, int N>
 __global__ void __launch_bounds__(THREADS) square_kernel(const T *x, int64_t count, double *sums)
 {
@@ -51,7 +28,7 @@ __global__ void __launch_bounds__(THREADS) square_kernel(const T *x, int64_t cou
                 sum += (double)widen(x[j]) * (double)widen(x[j]);
         }
     }
-    sum = block_sum_double(sum, room);
+    sum = block_sum(sum, room);
     if (threadIdx.x == 0)
         sums[blockIdx.x] = sum;
 }
@@ -62,7 +39,7 @@ __global__ void __launch_bounds__(THREADS) total_kernel(const double *sums, int6
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += THREADS)
         sum += sums[i];
-    sum = block_sum_double(sum, room);
+    sum = block_sum(sum, room);
     if (threadIdx.x == 0)
         *total = sum;
 }
