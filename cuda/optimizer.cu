@@ -17,7 +17,7 @@ struct Operands {
     const void *gradient;
     void *low;
     int low_dtype;
-    Coefficients coefficients;
+    zinf_coefficients coefficients;
 };
 
 template <int W> __device__ __forceinline__ void store_low(const Operands &op, int64_t at, const Pack<float, W> &w)
@@ -106,7 +106,7 @@ void zinf_cuda_update(const struct zinf_update_op *op)
                                           op->gradient,
                                           op->low,
                                           (int)op->low_dtype,
-                                          coefficients_of(*options)};
+                                          zinf_coefficients_of(options)};
     switch (options->optimizer) {
     case ZINF_ADAM:
         optimizer::run<ZINF_ADAM>(operands, op->gradient_dtype);

@@ -6,10 +6,8 @@
 #ifndef ZINF_CUDA_UPDATE_H
 #define ZINF_CUDA_UPDATE_H
 
-#include <math.h>
-
 #include "cuda/index.h"
-#include "device/ops.h"
+#include "device/update.h"
 
 namespace zinf_cuda
 {
@@ -50,44 +48,7 @@ HD float root(float x)
 #endif
 }
 
-/* Coefficients of one call, computed in double and rounded to fp32 once. */
-struct Coefficients {
-    float beta1, one_minus_beta1, beta2, one_minus_beta2;
-    float step_size;   /* lr / (1 - beta1^t) */
-    float root_factor; /* 1 / sqrt(1 - beta2^t) */
-    float epsilon;
-    float l2;     /* weight decay that is added to the gradient */
-    float shrink; /* lr * weight decay, decoupled */
-    float learning_rate, momentum, one_minus_dampening, gradient_scale;
-    bool first_step, nesterov;
-};
-
-inline Coefficients coefficients_of(const struct zinf_update &o)
-{
-    const bool decoupled = o.optimizer == ZINF_LION || (o.optimizer == ZINF_ADAM && o.decoupled_decay);
-    double correction1 = 1.0, correction2 = 1.0;
-    Coefficients c;
-    if (o.bias_correction) {
-        correction1 = 1.0 - pow(o.beta1, (double)o.step);
-        correction2 = 1.0 - pow(o.beta2, (double)o.step);
-    }
-    c.beta1 = (float)o.beta1, c.one_minus_beta1 = (float)(1.0 - o.beta1);
-    c.beta2 = (float)o.beta2, c.one_minus_beta2 = (float)(1.0 - o.beta2);
-    c.step_size = (float)(o.learning_rate / correction1);
-    c.root_factor = (float)(1.0 / sqrt(correction2));
-    c.epsilon = (float)o.epsilon;
-    c.l2 = decoupled ? 0.0f : (float)o.weight_decay;
-    c.shrink = decoupled ? (float)(o.learning_rate * o.weight_decay) : 0.0f;
-    c.learning_rate = (float)o.learning_rate;
-    c.momentum = (float)o.momentum;
-    c.one_minus_dampening = (float)(1.0 - o.dampening);
-    c.gradient_scale = o.gradient_scale;
-    c.first_step = o.step == 1;
-    c.nesterov = o.nesterov;
-    return c;
-}
-
-HD float adam(const Coefficients &c, float w, float g, float &m, float &v)
+HD float adam(const zinf_coefficients &c, float w, float g, float &m, float &v)
 {
     g = fused(c.l2, w, g);
     m = fused(c.beta1, m, times(c.one_minus_beta1, g));
@@ -97,14 +58,14 @@ HD float adam(const Coefficients &c, float w, float g, float &m, float &v)
     return fused(-c.step_size, divided(m, denominator), w);
 }
 
-HD float adagrad(const Coefficients &c, float w, float g, float &sum)
+HD float adagrad(const zinf_coefficients &c, float w, float g, float &sum)
 {
     g = fused(c.l2, w, g);
     sum = fused(g, g, sum);
     return fused(-c.learning_rate, divided(g, root(sum) + c.epsilon), w);
 }
 
-HD float lion(const Coefficients &c, float w, float g, float &m)
+HD float lion(const zinf_coefficients &c, float w, float g, float &m)
 {
     const float move = fused(c.beta1, m, times(c.one_minus_beta1, g));
     m = fused(c.beta2, m, times(c.one_minus_beta2, g));
@@ -112,7 +73,7 @@ HD float lion(const Coefficients &c, float w, float g, float &m)
     return w - (move > 0.0f ? c.learning_rate : move < 0.0f ? -c.learning_rate : move - move); /* 0, or NaN */
 }
 
-HD float sgd(const Coefficients &c, float w, float g, float &buffer)
+HD float sgd(const zinf_coefficients &c, float w, float g, float &buffer)
 {
     g = fused(c.l2, w, g);
     if (c.momentum == 0.0f)
@@ -123,7 +84,7 @@ HD float sgd(const Coefficients &c, float w, float g, float &buffer)
 
 /** state0: exp_avg, sum, exp_avg or momentum_buffer; state1: exp_avg_sq of Adam. */
 template <zinf_optimizer OPTIMIZER>
-HD float update_element(const Coefficients &c, float w, float g, float &state0, float &state1)
+HD float update_element(const zinf_coefficients &c, float w, float g, float &state0, float &state1)
 {
     g = times(g, c.gradient_scale);
     return OPTIMIZER == ZINF_ADAM      ? adam(c, w, g, state0, state1)

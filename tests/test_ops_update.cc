@@ -217,7 +217,7 @@ TEST_P(Ops, AdamWHasTheBitsOfItsFormulaWithFusedMultiplyAdds)
     memcpy(w.data(), weights.data(), count * 4);
     Vector<float> w2 = w, m2 = m, v2 = v;
     for (o.step = 1; o.step <= 2; o.step++) {
-        zinf_cuda::Coefficients c = zinf_cuda::coefficients_of(o);
+        zinf_coefficients c = zinf_coefficients_of(&o);
         zinf_update_op op = {o,        count, w.data(),  {m.data(), v.data()},
                              g.data(), dtype, ZINF_BF16, low.data()};
         ops->update(&op);

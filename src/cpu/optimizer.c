@@ -6,82 +6,76 @@
  */
 #include "cpu/kernels.h"
 #include "cpu/vec.h"
+#include "device/update.h"
 
-/* Coefficients of one call, rounded to fp32 once. */
 struct update {
-    const struct zinf_update *options;
+    enum zinf_optimizer optimizer;
     int64_t count;
-    float *weights, *state0, *state1;
+    float *weights, *state0, *state1; /* NULL: this optimizer has none */
     const void *gradient;
     enum zinf_dtype gradient_dtype, low_dtype;
     void *low;
-    float beta1, one_minus_beta1, beta2, one_minus_beta2;
-    float step_size;   /* lr / (1 - beta1^t) */
-    float root_factor; /* 1 / sqrt(1 - beta2^t) */
-    float epsilon;
-    float l2;     /* weight decay that is added to the gradient */
-    float shrink; /* lr * weight decay, decoupled */
-    float learning_rate, momentum, one_minus_dampening;
-    float gradient_scale;
-    bool first_step, nesterov;
+    struct zinf_coefficients coefficients;
 };
 
 /** m, v: first and second moment. decay is in g (l2) or taken off w (shrink); one of them is 0. */
-INLINE vfloat adam(const struct update *op, vfloat w, vfloat g, vfloat *m, vfloat *v)
+INLINE vfloat adam(const struct zinf_coefficients *c, vfloat w, vfloat g, vfloat *m, vfloat *v)
 {
-    g = fused(all(op->l2), w, g);
-    *m = fused(all(op->beta1), *m, op->one_minus_beta1 * g);
-    *v = fused(all(op->beta2), *v, op->one_minus_beta2 * (g * g));
-    vfloat denominator = fused(vsqrt(*v), all(op->root_factor), all(op->epsilon));
-    w = fused(all(-op->shrink), w, w);
-    return fused(all(-op->step_size), *m / denominator, w);
+    g = fused(all(c->l2), w, g);
+    *m = fused(all(c->beta1), *m, c->one_minus_beta1 * g);
+    *v = fused(all(c->beta2), *v, c->one_minus_beta2 * (g * g));
+    vfloat denominator = fused(vsqrt(*v), all(c->root_factor), all(c->epsilon));
+    w = fused(all(-c->shrink), w, w);
+    return fused(all(-c->step_size), *m / denominator, w);
 }
 
-INLINE vfloat adagrad(const struct update *op, vfloat w, vfloat g, vfloat *sum)
+INLINE vfloat adagrad(const struct zinf_coefficients *c, vfloat w, vfloat g, vfloat *sum)
 {
-    g = fused(all(op->l2), w, g);
+    g = fused(all(c->l2), w, g);
     *sum = fused(g, g, *sum);
-    return fused(all(-op->learning_rate), g / (vsqrt(*sum) + op->epsilon), w);
+    return fused(all(-c->learning_rate), g / (vsqrt(*sum) + c->epsilon), w);
 }
 
 /** The sign of a blend of moment and gradient, each weight moving by the whole learning rate. */
-INLINE vfloat lion(const struct update *op, vfloat w, vfloat g, vfloat *m)
+INLINE vfloat lion(const struct zinf_coefficients *c, vfloat w, vfloat g, vfloat *m)
 {
-    vfloat c = fused(all(op->beta1), *m, op->one_minus_beta1 * g);
-    vfloat rate = all(op->learning_rate);
-    vfloat move = choose(c > 0.0f, rate, choose(c < 0.0f, -rate, c - c)); /* c - c: 0, or NaN */
-    *m = fused(all(op->beta2), *m, op->one_minus_beta2 * g);
-    return fused(all(-op->shrink), w, w) - move;
+    vfloat blend = fused(all(c->beta1), *m, c->one_minus_beta1 * g);
+    vfloat rate = all(c->learning_rate);
+    vfloat still = blend - blend; /* 0, or NaN */
+    vfloat move = choose(blend > 0.0f, rate, choose(blend < 0.0f, -rate, still));
+    *m = fused(all(c->beta2), *m, c->one_minus_beta2 * g);
+    return fused(all(-c->shrink), w, w) - move;
 }
 
-INLINE vfloat sgd(const struct update *op, vfloat w, vfloat g, vfloat *buffer)
+INLINE vfloat sgd(const struct zinf_coefficients *c, vfloat w, vfloat g, vfloat *buffer)
 {
-    vfloat rate = all(-op->learning_rate), momentum = all(op->momentum);
-    g = fused(all(op->l2), w, g);
-    if (op->momentum == 0.0f)
+    vfloat rate = all(-c->learning_rate), momentum = all(c->momentum);
+    g = fused(all(c->l2), w, g);
+    if (c->momentum == 0.0f)
         return fused(rate, g, w);
-    *buffer = op->first_step ? g : fused(momentum, *buffer, op->one_minus_dampening * g);
-    return fused(rate, op->nesterov ? fused(momentum, *buffer, g) : *buffer, w);
+    *buffer = c->first_step ? g : fused(momentum, *buffer, c->one_minus_dampening * g);
+    return fused(rate, c->nesterov ? fused(momentum, *buffer, g) : *buffer, w);
 }
 
 /** WIDTH elements from i on, of which `left` are there. */
 INLINE void update_vector(enum zinf_optimizer optimizer, enum zinf_dtype gradient_dtype,
                           const struct update *op, int64_t i, int64_t left)
 {
+    const struct zinf_coefficients *c = &op->coefficients;
     vfloat w = load(ZINF_FP32, op->weights, i, left), m = {0}, v = {0};
-    vfloat g = load(gradient_dtype, op->gradient, i, left) * op->gradient_scale;
+    vfloat g = load(gradient_dtype, op->gradient, i, left) * c->gradient_scale;
     if (op->state0)
         m = load(ZINF_FP32, op->state0, i, left);
     if (optimizer == ZINF_ADAM)
         v = load(ZINF_FP32, op->state1, i, left);
     if (optimizer == ZINF_ADAM)
-        w = adam(op, w, g, &m, &v);
+        w = adam(c, w, g, &m, &v);
     else if (optimizer == ZINF_ADAGRAD)
-        w = adagrad(op, w, g, &m);
+        w = adagrad(c, w, g, &m);
     else if (optimizer == ZINF_LION)
-        w = lion(op, w, g, &m);
+        w = lion(c, w, g, &m);
     else
-        w = sgd(op, w, g, &m);
+        w = sgd(c, w, g, &m);
     store(ZINF_FP32, op->weights, i, left, w);
     if (op->state0)
         store(ZINF_FP32, op->state0, i, left, m);
@@ -114,7 +108,7 @@ static void update_task(void *context, int64_t task)
 {
     const struct update *op = context;
     int64_t begin = task * CHUNK, end = least(begin + CHUNK, op->count);
-    switch (op->options->optimizer) {
+    switch (op->optimizer) {
     case ZINF_ADAM:
         update_chunk_of(ZINF_ADAM, op, begin, end);
         break;
@@ -130,38 +124,11 @@ static void update_task(void *context, int64_t task)
     }
 }
 
-static void set_coefficients(struct update *op, const struct zinf_update *options)
-{
-    bool decoupled = options->optimizer == ZINF_LION ||
-                     (options->optimizer == ZINF_ADAM && options->decoupled_decay);
-    double correction1 = 1.0, correction2 = 1.0;
-    if (options->bias_correction) {
-        correction1 = 1.0 - pow(options->beta1, (double)options->step);
-        correction2 = 1.0 - pow(options->beta2, (double)options->step);
-    }
-    /* 1 - beta before rounding: 1 - (float)0.999 is 1.3e-5 relative off, and v is made of it */
-    op->beta1 = (float)options->beta1;
-    op->one_minus_beta1 = (float)(1.0 - options->beta1);
-    op->beta2 = (float)options->beta2;
-    op->one_minus_beta2 = (float)(1.0 - options->beta2);
-    op->step_size = (float)(options->learning_rate / correction1);
-    op->root_factor = (float)(1.0 / sqrt(correction2));
-    op->epsilon = (float)options->epsilon;
-    op->l2 = decoupled ? 0.0f : (float)options->weight_decay;
-    op->shrink = decoupled ? (float)(options->learning_rate * options->weight_decay) : 0.0f;
-    op->learning_rate = (float)options->learning_rate;
-    op->momentum = (float)options->momentum;
-    op->one_minus_dampening = (float)(1.0 - options->dampening);
-    op->gradient_scale = options->gradient_scale;
-    op->first_step = options->step == 1;
-    op->nesterov = options->nesterov;
-}
-
 void KERNEL(update)(const struct zinf_update_op *op)
 {
     const struct zinf_update *options = &op->options;
     bool stateless = options->optimizer == ZINF_SGD && options->momentum == 0.0;
-    struct update update = {.options = options,
+    struct update update = {.optimizer = options->optimizer,
                             .count = op->count,
                             .weights = op->weights,
                             .state0 = stateless ? NULL : op->state[0],
@@ -169,7 +136,7 @@ void KERNEL(update)(const struct zinf_update_op *op)
                             .gradient = op->gradient,
                             .gradient_dtype = op->gradient_dtype,
                             .low_dtype = op->low_dtype,
-                            .low = op->low};
-    set_coefficients(&update, options);
+                            .low = op->low,
+                            .coefficients = zinf_coefficients_of(options)};
     zinf_cpu_for(chunks(op->count, CHUNK), update_task, &update);
 }
