@@ -1,7 +1,7 @@
 // Inputs of layers: whatever the tier, the number of windows and of layers, the backward pass finds
 // what the forward pass made; the bytes are the plan's; what fails or is wrong names layer and
 // micro-batch.
-#include "base/fault.h"
+#include "set_fault.h"
 #include "temporary_folder.hh"
 #include "zero/activations.h"
 
@@ -17,12 +17,6 @@
 
 namespace
 {
-void seam(const char *text)
-{
-    setenv("ZINF_FAULT", text, 1);
-    zinf_fault_init(0);
-}
-
 struct Inputs {
     zinf_activations activations = {};
     zinf_pool device = {}, host = {};
@@ -107,11 +101,11 @@ class ActivationsTest : public testing::Test
   protected:
     void SetUp() override
     {
-        seam("");
+        set_fault("");
     }
     void TearDown() override
     {
-        seam("");
+        set_fault("");
     }
     TemporaryFolder folder;
 };
@@ -186,7 +180,7 @@ TEST_F(ActivationsTest, ReadsGoAheadOfTheBackwardPassUnlessOneBufferIsAsked)
 TEST_F(ActivationsTest, WritesGoBehindTheForwardPass)
 {
     Inputs inputs(folder.path(), ZINF_TIER_NVME, 8, 3, 4096, 4096);
-    seam("op=write,n=1,delay_us=300000");
+    set_fault("op=write,n=1,delay_us=300000");
     zinf_activations_begin(&inputs.activations, 0);
     for (int layer = 0; layer < 3; layer++)
         inputs.make(0, layer, 4096);
@@ -207,7 +201,7 @@ TEST_F(ActivationsTest, AFailedTransferNamesLayerAndMicroBatch)
                 Inputs inputs(folder.path(), ZINF_TIER_NVME, 6, 2, 9000, 9000, (*engine)->name);
                 inputs.forward(0, 9000);
                 inputs.backward(0, 9000);
-                seam("op=write,n=3,err=EIO");
+                set_fault("op=write,n=3,err=EIO");
                 inputs.forward(1, 9000);
             },
             testing::ExitedWithCode(1),
@@ -217,7 +211,7 @@ TEST_F(ActivationsTest, AFailedTransferNamesLayerAndMicroBatch)
             {
                 Inputs inputs(folder.path(), ZINF_TIER_NVME, 6, 2, 9000, 9000, (*engine)->name);
                 inputs.forward(4, 9000);
-                seam("op=read,n=2,err=EIO");
+                set_fault("op=read,n=2,err=EIO");
                 inputs.backward(4, 9000);
             },
             testing::ExitedWithCode(1),

@@ -1,7 +1,7 @@
 // The I/O engines: one body for each that is built in, with real files, real refusals and the fault
 // seam.
-#include "base/fault.h"
 #include "io/aio.h"
+#include "set_fault.h"
 #include "temporary_folder.hh"
 
 #include <cerrno>
@@ -40,12 +40,6 @@ struct Memory {
     size_t bytes;
     unsigned char *data;
 };
-
-void seam(const char *text)
-{
-    setenv("ZINF_FAULT", text, 1);
-    zinf_fault_init(0);
-}
 
 // What stands at an offset of a file after its n-th writing.
 unsigned char expected(uint64_t offset, uint64_t n)
@@ -115,11 +109,11 @@ class Engine : public testing::TestWithParam<const zinf_aio_engine *>
   protected:
     void SetUp() override
     {
-        seam("");
+        set_fault("");
     }
     void TearDown() override
     {
-        seam("");
+        set_fault("");
     }
     const char *name() const
     {
@@ -299,13 +293,13 @@ TEST_P(Engine, EveryCallMayFailAndNothingIsSilent)
                     std::string("op=") + operation + ",n=" + std::to_string(n) + "," + fault.text;
                 SCOPED_TRACE(text);
                 bool writes = !strcmp(operation, "write");
-                seam("");
+                set_fault("");
                 Rig rig(folder, name(), options(3, 16 * KiB), 1 * MiB, O_DIRECT);
                 rig.fill(0, 160 * KiB, 0, (uint64_t)n);
                 if (!writes) {
                     ASSERT_EQ(rig.move(true, 0, 160 * KiB, 0), 0);
                 }
-                seam(text.c_str());
+                set_fault(text);
                 zinf_aio_request request =
                     rig.request(writes, writes ? 0 : 512 * KiB, 160 * KiB, 0);
                 rig.aio.engine->submit(&rig.aio, &request);
@@ -328,9 +322,9 @@ TEST_P(Engine, EveryCallShortStillMovesAll)
 {
     Rig rig(folder, name(), options(4, 64 * KiB), 1 * MiB, O_DIRECT);
     rig.fill(0, 256 * KiB, 0, 3);
-    seam("op=write,short=5000");
+    set_fault("op=write,short=5000");
     ASSERT_EQ(rig.move(true, 0, 256 * KiB, 0), 0);
-    seam("op=read,short=10");
+    set_fault("op=read,short=10");
     ASSERT_EQ(rig.move(false, 512 * KiB, 256 * KiB, 0), 0);
     EXPECT_TRUE(rig.holds(512 * KiB, 256 * KiB, 0, 3));
 }
@@ -338,7 +332,7 @@ TEST_P(Engine, EveryCallShortStillMovesAll)
 TEST_P(Engine, ADriveThatIsAlwaysBusyIsGivenUpWithinTwoSeconds)
 {
     Rig rig(folder, name(), options(4, 64 * KiB), 1 * MiB, O_DIRECT);
-    seam("op=write,err=EAGAIN");
+    set_fault("op=write,err=EAGAIN");
     auto begin = std::chrono::steady_clock::now();
     EXPECT_EQ(rig.move(true, 0, 64 * KiB, 0), EAGAIN);
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
@@ -349,7 +343,7 @@ TEST_P(Engine, ADriveThatIsAlwaysBusyIsGivenUpWithinTwoSeconds)
 TEST_P(Engine, DelaysMakeASlowDriveAndDoNotHoldTheCaller)
 {
     Rig rig(folder, name(), options(4, 16 * KiB), 1 * MiB, O_DIRECT);
-    seam("op=write,delay_us=2000");
+    set_fault("op=write,delay_us=2000");
     auto begin = std::chrono::steady_clock::now();
     zinf_aio_request request = rig.request(true, 0, 800 * KiB, 0);
     rig.aio.engine->submit(&rig.aio, &request);

@@ -13,7 +13,7 @@
 
 #include <gtest/gtest.h>
 
-#include "base/fault.h"
+#include "set_fault.h"
 #include "temporary_folder.hh"
 
 namespace
@@ -231,20 +231,16 @@ TEST(Batches, ShortReadsAreContinuedAndFailedOnesReported)
     const std::string path = folder.write("a", noise(1000, 1));
     const std::vector<Tokens> want = samples_of(stream_of({folder.read("a")}), 100);
     Opened data({path}, 100);
-    setenv("ZINF_FAULT", "op=read,n=1,short=7", 1);
-    zinf_fault_init(0);
+    set_fault("op=read,n=1,short=7");
     EXPECT_EQ(data.read(0, 2, 1)[0], want[2]);
-    setenv("ZINF_FAULT", "op=read,n=2,err=EIO", 1);
-    zinf_fault_init(0);
+    set_fault("op=read,n=2,err=EIO");
     EXPECT_EQ(read_one(data, 0), 0);
     EXPECT_EQ(read_one(data, 5), ZINF_E_DATA);
     EXPECT_NE(strstr(data.error.text, "offset 500"), nullptr) << data.error.text;
     EXPECT_NE(strstr(data.error.text, "Input/output error"), nullptr) << data.error.text;
-    setenv("ZINF_FAULT", "op=open,n=1,err=EACCES", 1);
-    zinf_fault_init(0);
+    set_fault("op=open,n=1,err=EACCES");
     refused({path}, 10, 257, {"Permission denied"});
-    unsetenv("ZINF_FAULT");
-    zinf_fault_init(0);
+    set_fault("");
     EXPECT_EQ(read_one(data, 5), 0);
 }
 

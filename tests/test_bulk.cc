@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include "base/fault.h"
+#include "set_fault.h"
 #include "temporary_folder.hh"
 
 class Bulk : public ::testing::Test
@@ -38,17 +38,9 @@ class Bulk : public ::testing::Test
     }
     void TearDown() override
     {
-        set_fault(nullptr);
+        set_fault("");
         if (descriptor >= 0)
             close(descriptor);
-    }
-    static void set_fault(const char *text)
-    {
-        if (text)
-            setenv("ZINF_FAULT", text, 1);
-        else
-            unsetenv("ZINF_FAULT");
-        zinf_fault_init(0);
     }
 };
 
@@ -142,7 +134,7 @@ TEST_F(Bulk, AFailedWriteIsToldWithPlaceAndReason)
                   ZINF_E_NO_SPACE);
         EXPECT_NE(std::string(error.text).find("bytes at offset"), std::string::npos) << error.text;
         EXPECT_NE(std::string(error.text).find("No space left"), std::string::npos) << error.text;
-        set_fault(nullptr);
+        set_fault("");
         close(descriptor);
         descriptor = -1;
     }
@@ -161,7 +153,7 @@ TEST_F(Bulk, ShortAndInterruptedWritesAreContinued)
             write_by_two(descriptor, path.c_str(), {{0, 5000}, {5000, data.size()}}, data, &error),
             0)
             << fault << error.text;
-        set_fault(nullptr);
+        set_fault("");
         EXPECT_TRUE(contents() == data) << fault;
         close(descriptor);
         descriptor = -1;

@@ -15,10 +15,10 @@
 #include <random>
 #include <sys/resource.h>
 
-#include "base/fault.h"
 #include "checkpoint_sample.h"
 #include "io/checkpoint_format.h"
 #include "io/hdf5_file.h"
+#include "set_fault.h"
 #include "topology/comm_mpi.h"
 
 namespace fs = std::filesystem;
@@ -41,17 +41,9 @@ class Checkpoint : public ::testing::Test
     }
     void TearDown() override
     {
-        set_fault(nullptr);
+        set_fault("");
         zinf_checkpoint_close(file);
         fs::remove_all(folder);
-    }
-    static void set_fault(const char *text)
-    {
-        if (text)
-            setenv("ZINF_FAULT", text, 1);
-        else
-            unsetenv("ZINF_FAULT");
-        zinf_fault_init(0);
     }
     int save(const Sample &sample)
     {
@@ -163,11 +155,11 @@ TEST_F(Checkpoint, AFailedCallLeavesNothingOrAWholeFile)
                 std::string fault =
                     std::string("op=") + operation + ",n=" + std::to_string(n) + ",err=" + one.name;
                 fs::remove(path);
-                set_fault(fault.c_str());
+                set_fault(fault);
                 testing::internal::CaptureStderr();
                 int status = save(sample);
                 std::string said = testing::internal::GetCapturedStderr();
-                set_fault(nullptr);
+                set_fault("");
                 if (status == 0)
                     break;
                 EXPECT_EQ(status, one.status) << fault;
@@ -193,7 +185,7 @@ TEST_F(Checkpoint, AnOlderFileSurvivesAFailedSave)
     std::string before = bytes();
     set_fault("op=write,n=9,err=EIO");
     EXPECT_EQ(save(sample), ZINF_E_RUNTIME);
-    set_fault(nullptr);
+    set_fault("");
     EXPECT_EQ(bytes(), before);
     EXPECT_EQ(files(), 1);
 }
@@ -210,7 +202,7 @@ TEST_F(Checkpoint, ShortAndInterruptedTransfersAreContinued)
         fs::remove(path);
         set_fault(fault);
         EXPECT_EQ(save(sample), 0) << fault;
-        set_fault(nullptr);
+        set_fault("");
         EXPECT_EQ(bytes(), expected) << fault;
     }
     for (const char *fault :
@@ -226,9 +218,9 @@ TEST_F(Checkpoint, EveryFailedReadIsAnError)
     ASSERT_EQ(save(sample), 0);
     int n = 1;
     for (;; n++) {
-        set_fault(("op=read,n=" + std::to_string(n) + ",err=EIO").c_str());
+        set_fault("op=read,n=" + std::to_string(n) + ",err=EIO");
         int64_t status = check(sample);
-        set_fault(nullptr);
+        set_fault("");
         /* The first reads belong to the look at the version, which a second look repeats. */
         if (status == 0 && check(sample) == 0 && n > 20)
             break;

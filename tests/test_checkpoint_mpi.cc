@@ -12,8 +12,8 @@
 #include <filesystem>
 #include <string>
 
-#include "base/fault.h"
 #include "checkpoint_sample.h"
+#include "set_fault.h"
 #include "topology/comm_mpi.h"
 
 namespace fs = std::filesystem;
@@ -43,11 +43,9 @@ static int load(const char *path)
 /* One save with a fault: the status, or 1 when it broke a promise. */
 static int save_with(const Sample &sample, const fs::path &path, const std::string &fault)
 {
-    setenv("ZINF_FAULT", fault.c_str(), 1);
-    zinf_fault_init(comm.rank);
+    set_fault(fault, comm.rank);
     int status = zinf_checkpoint_save(&comm, path.c_str(), &sample.checkpoint);
-    unsetenv("ZINF_FAULT");
-    zinf_fault_init(comm.rank);
+    set_fault("", comm.rank);
     bool same = zinf_comm_same(&comm, static_cast<uint64_t>(static_cast<int64_t>(status)));
     long files =
         std::distance(fs::directory_iterator(path.parent_path()), fs::directory_iterator());

@@ -13,9 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "base/fault.h"
 #include "checkpoint_sample.h"
 #include "io/safetensors.h"
+#include "set_fault.h"
 
 namespace fs = std::filesystem;
 
@@ -55,11 +55,6 @@ class Export : public ::testing::Test
             "{\"zinf\": {\"model\": {\"path\": \"" + (folder / "source").string() + "\"}}}";
         Sample sample(0, 1, false, config.c_str(), model_config);
         return zinf_checkpoint_save(&comm, checkpoint.c_str(), &sample.checkpoint);
-    }
-    static void set_fault(const std::string &fault)
-    {
-        setenv("ZINF_FAULT", fault.c_str(), 1);
-        zinf_fault_init(0);
     }
     int run(std::vector<std::string> words)
     {

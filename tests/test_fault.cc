@@ -8,18 +8,13 @@
 #include <cstdlib>
 #include <gtest/gtest.h>
 
+#include "set_fault.h"
+
 namespace
 {
-void set(const char *text, int rank = 0)
-{
-    setenv("ZINF_FAULT", text, 1);
-    zinf_fault_init(rank);
-}
-
 TEST(Fault, WithoutTheVariableNothingFails)
 {
-    unsetenv("ZINF_FAULT");
-    zinf_fault_init(0);
+    set_fault("");
     size_t bytes = 10;
     for (int i = 0; i < 100; i++)
         EXPECT_EQ(zinf_fault("write", &bytes), 0);
@@ -28,7 +23,7 @@ TEST(Fault, WithoutTheVariableNothingFails)
 
 TEST(Fault, OnlyTheNthCallOfTheOperationFails)
 {
-    set("op=write,n=3,err=ENOSPC");
+    set_fault("op=write,n=3,err=ENOSPC");
     for (int i = 1; i <= 10; i++) {
         EXPECT_EQ(zinf_fault("read", nullptr), 0);
         EXPECT_EQ(zinf_fault("write", nullptr), i == 3 ? ENOSPC : 0);
@@ -37,28 +32,28 @@ TEST(Fault, OnlyTheNthCallOfTheOperationFails)
 
 TEST(Fault, WithoutANumberEveryCallFails)
 {
-    set("op=fsync,err=EIO");
+    set_fault("op=fsync,err=EIO");
     for (int i = 0; i < 5; i++)
         EXPECT_EQ(zinf_fault("fsync", nullptr), EIO);
 }
 
 TEST(Fault, AnotherRankIsLeftAlone)
 {
-    set("op=read,err=EIO,rank=1", 0);
+    set_fault("op=read,err=EIO,rank=1", 0);
     EXPECT_EQ(zinf_fault("read", nullptr), 0);
-    set("op=read,err=EIO,rank=1", 1);
+    set_fault("op=read,err=EIO,rank=1", 1);
     EXPECT_EQ(zinf_fault("read", nullptr), EIO);
 }
 
 TEST(Fault, ShortTransfersAreCutAndSucceed)
 {
-    set("op=read,n=2,short=512");
+    set_fault("op=read,n=2,short=512");
     size_t bytes = 4096;
     EXPECT_EQ(zinf_fault("read", &bytes), 0);
     EXPECT_EQ(bytes, 4096u);
     EXPECT_EQ(zinf_fault("read", &bytes), 0);
     EXPECT_EQ(bytes, 512u);
-    set("op=read,short=512");
+    set_fault("op=read,short=512");
     bytes = 100;
     EXPECT_EQ(zinf_fault("read", &bytes), 0);
     EXPECT_EQ(bytes, 100u) << "a transfer below the cut stays as it is";
@@ -66,7 +61,7 @@ TEST(Fault, ShortTransfersAreCutAndSucceed)
 
 TEST(Fault, DelaysTakeTheirTime)
 {
-    set("op=gather,delay_us=2000");
+    set_fault("op=gather,delay_us=2000");
     auto begin = std::chrono::steady_clock::now();
     for (int i = 0; i < 5; i++)
         EXPECT_EQ(zinf_fault("gather", nullptr), 0);
@@ -78,7 +73,7 @@ TEST(Fault, KillEndsTheProcessBySigkill)
 {
     EXPECT_EXIT(
         {
-            set("op=rename,n=2,kill=1");
+            set_fault("op=rename,n=2,kill=1");
             zinf_fault("rename", nullptr);
             zinf_fault("rename", nullptr);
         },
@@ -90,6 +85,6 @@ TEST(Fault, WhatCannotBeReadIsAUsageError)
     for (const char *wrong :
          {"op=write", "err=EIO", "op=wrong,err=EIO", "op=write,err=EWRONG", "op=write,n=x,err=EIO",
           "op=write,n=-1,err=EIO", "op=write,err", "op=write,what=1", "op=write,kill=2"})
-        EXPECT_EXIT(set(wrong), testing::ExitedWithCode(2), "cannot be read") << wrong;
+        EXPECT_EXIT(set_fault(wrong), testing::ExitedWithCode(2), "cannot be read") << wrong;
 }
 } // namespace

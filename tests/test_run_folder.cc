@@ -12,24 +12,12 @@
 
 #include <gtest/gtest.h>
 
-#include "base/fault.h"
+#include "set_fault.h"
 #include "temporary_folder.hh"
 #include "train/checkpoint_folder.h"
 
 namespace
 {
-
-void set_fault(const std::string &rule)
-{
-    setenv("ZINF_FAULT", rule.c_str(), 1);
-    zinf_fault_init(0);
-}
-
-void clear_fault()
-{
-    unsetenv("ZINF_FAULT");
-    zinf_fault_init(0);
-}
 
 struct DemoRun {
     TemporaryFolder parent;
@@ -236,7 +224,7 @@ TEST(RunFolder, FilesAreReplacedWholeOrNotAtAll)
     }
     set_fault("op=write,n=1,short=2");
     EXPECT_EQ(zinf_run_folder_replace(run.folder, "results.json", "a new one", &run.error), 0);
-    clear_fault();
+    set_fault("");
     EXPECT_EQ(run.read("results.json"), "a new one");
 }
 
@@ -296,7 +284,7 @@ TEST(RunFolder, AMetricsLineThatFailedIsOverwrittenByTheNext)
     ASSERT_EQ(zinf_run_folder_add_metrics(run.folder, lines[0], &run.error), 0);
     set_fault("op=write,n=1,err=ENOSPC");
     EXPECT_EQ(zinf_run_folder_add_metrics(run.folder, lines[1], &run.error), ZINF_E_NO_SPACE);
-    clear_fault();
+    set_fault("");
     ASSERT_EQ(zinf_run_folder_add_metrics(run.folder, lines[1], &run.error), 0);
     EXPECT_EQ(run.read("metrics.jsonl"), text_of(2));
 }
@@ -309,7 +297,7 @@ TEST(RunFolder, ACutThatFailsLeavesTheOldMetrics)
         ASSERT_EQ(run.open(), 0);
         set_fault(std::string("op=") + operation + ",n=1,err=EIO");
         EXPECT_EQ(zinf_run_folder_open_metrics(run.folder, 1, &run.error), ZINF_E_RUNTIME);
-        clear_fault();
+        set_fault("");
         EXPECT_EQ(run.read("metrics.jsonl"), text_of(4)) << operation;
     }
 }
@@ -351,7 +339,7 @@ TEST(CheckpointFolder, LinksAreReplacedAtomicallyAndReadBack)
     for (const char *operation : {"rename"}) {
         set_fault(std::string("op=") + operation + ",n=1,err=EIO");
         EXPECT_EQ(zinf_checkpoint_folder_link(path, "latest", 10, &run.error), ZINF_E_RUNTIME);
-        clear_fault();
+        set_fault("");
         EXPECT_EQ(zinf_checkpoint_folder_linked(path, "latest"), 5);
     }
     ASSERT_EQ(zinf_checkpoint_folder_link(path, "latest", 10, &run.error), 0);
@@ -378,12 +366,12 @@ TEST(CheckpointFolder, PruningKeepsTheNewestTheLatestAndTheBest)
     run.make_checkpoints({60});
     set_fault("op=unlink,n=1,err=EIO");
     EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2, -1), 3); // nothing may go: newest, latest, best
-    clear_fault();
+    set_fault("");
     ASSERT_EQ(zinf_checkpoint_folder_link(path, "latest", 60, NULL), 0);
     set_fault("op=unlink,n=1,err=EIO");
     EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2, -1),
               3); // a warning, and it is tried again next time
-    clear_fault();
+    set_fault("");
     EXPECT_EQ(zinf_checkpoint_folder_prune(path, 2, -1), 2);
     EXPECT_EQ(run.checkpoints(), (std::vector<int64_t>{60, 20}));
 }
@@ -403,7 +391,7 @@ TEST(RunFolder, AnyFailingCallOfAStartLeavesTheFolderFreeForTheNext)
                 zinf_run_folder_replace(run.folder, "config.json", "new", NULL) == 0 &&
                 zinf_run_folder_open_metrics(run.folder, 2, NULL) == 0;
             run.close();
-            clear_fault();
+            set_fault("");
             clean = started && operation[0] != 'u'; // a failing unlink is only a warning
             EXPECT_TRUE(run.read("config.json") == "new" || run.read("config.json") == "old");
             ASSERT_EQ(run.open(), 0) << run.error.text;

@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
-#include "base/fault.h"
 #include "base/json.h"
+#include "set_fault.h"
 
 namespace fs = std::filesystem;
 
@@ -67,8 +67,7 @@ class Safetensors : public ::testing::Test
     }
     void TearDown() override
     {
-        unsetenv("ZINF_FAULT");
-        zinf_fault_init(0);
+        set_fault("");
         zinf_safetensors_close(&weights);
         fs::remove_all(folder);
     }
@@ -359,11 +358,7 @@ TEST_F(Write, AFailureLeavesNothing)
     source.fail_at = -1;
     for (const char *operation : {"open", "fallocate", "write", "fsync", "rename"})
         for (int n = 1;; n++) {
-            setenv("ZINF_FAULT",
-                   ("op=" + std::string(operation) + ",n=" + std::to_string(n) + ",err=ENOSPC")
-                       .c_str(),
-                   1);
-            zinf_fault_init(0);
+            set_fault("op=" + std::string(operation) + ",n=" + std::to_string(n) + ",err=ENOSPC");
             for (const auto &old : fs::directory_iterator(folder))
                 fs::remove(old.path());
             int status = write(ZINF_FP32, 40060);
@@ -373,7 +368,6 @@ TEST_F(Write, AFailureLeavesNothing)
             EXPECT_EQ(files(), 0) << operation << " " << n;
             ASSERT_LT(n, 100);
         }
-    unsetenv("ZINF_FAULT");
-    zinf_fault_init(0);
+    set_fault("");
     expect_equal(ZINF_FP32);
 }

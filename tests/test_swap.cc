@@ -1,7 +1,7 @@
 // The NVMe tier's file: what is written comes back, what comes back wrong is found, and nothing is
 // left behind.
-#include "base/fault.h"
 #include "io/swap.h"
+#include "set_fault.h"
 #include "temporary_folder.hh"
 
 #include <cerrno>
@@ -20,12 +20,6 @@
 
 namespace
 {
-void seam(const char *text)
-{
-    setenv("ZINF_FAULT", text, 1);
-    zinf_fault_init(0);
-}
-
 void name(void *, int extent, char *out, size_t out_bytes)
 {
     snprintf(out, out_bytes, "layer %d, record %d", extent / 4, extent % 4);
@@ -140,12 +134,12 @@ class SwapTest : public testing::TestWithParam<const zinf_aio_engine *>
     void SetUp() override
     {
         engine_name = GetParam()->name;
-        seam("");
+        set_fault("");
         GTEST_FLAG_SET(death_test_style, "fast"); // the folder stays the same; no thread is alive
     }
     void TearDown() override
     {
-        seam("");
+        set_fault("");
         zinf_set_abort_hook(nullptr);
         be_silent(nullptr);
     }
@@ -333,7 +327,7 @@ TEST_P(SwapTest, AFailedTransferEndsTheRunNamingAllThatIsKnown)
     EXPECT_EXIT(
         {
             Swap swap(folder.path(), 8, 200000);
-            seam("op=read,n=2,err=EIO");
+            set_fault("op=read,n=2,err=EIO");
             swap.read(2, swap.other);
         },
         testing::ExitedWithCode(1),
@@ -344,7 +338,7 @@ TEST_P(SwapTest, AFailedTransferEndsTheRunNamingAllThatIsKnown)
     EXPECT_EXIT(
         {
             Swap swap(folder.path(), 8, 200000);
-            seam("op=write,n=1,err=ENOSPC");
+            set_fault("op=write,n=1,err=ENOSPC");
             swap.write(2, swap.other);
         },
         testing::ExitedWithCode(1), "write of 200704 bytes at offset 401408.*No space left");
@@ -364,8 +358,7 @@ TEST_P(SwapTest, WhatCanBeRecoveredIsBitExact)
     for (const char *operation : {"read", "write"})
         for (const char *fault : {"err=EAGAIN", "err=EINTR", "short=4096", "short=1"})
             for (int n = 1; n <= 5; n++) {
-                seam((std::string("op=") + operation + ",n=" + std::to_string(n) + "," + fault)
-                         .c_str());
+                set_fault(std::string("op=") + operation + ",n=" + std::to_string(n) + "," + fault);
                 swap.randomize(random, swap.buffer);
                 swap.write(n % 4, swap.buffer);
                 swap.read(n % 4, swap.other);
@@ -405,12 +398,12 @@ TEST(Swap, AFolderThatIsMissingOrNoFolderOrForbiddenIsAUsersError)
     folder.write("file", "x");
     EXPECT_EQ(open_status(folder / "file", 4096, &error), ZINF_E_USAGE);
     EXPECT_NE(strstr(error.text, "Not a directory"), nullptr);
-    seam("op=open,n=1,err=EACCES");
+    set_fault("op=open,n=1,err=EACCES");
     EXPECT_EQ(open_status(folder.path(), 4096, &error), ZINF_E_USAGE);
     EXPECT_NE(strstr(error.text, "Permission denied"), nullptr);
-    seam("op=open,n=1,err=EROFS");
+    set_fault("op=open,n=1,err=EROFS");
     EXPECT_EQ(open_status(folder.path(), 4096, &error), ZINF_E_USAGE);
-    seam("");
+    set_fault("");
 }
 
 TEST(Swap, AFolderThatAnotherUserOwnsIsRefused)
@@ -440,14 +433,14 @@ TEST(Swap, WhatDoesNotFitIsFoundAtOnceWithNumbers)
     zinf_error error = {};
     EXPECT_EQ(open_status(folder.path(), (size_t)1 << 50, &error), ZINF_E_DOES_NOT_FIT);
     EXPECT_NE(strstr(error.text, "1125899906842624 bytes"), nullptr) << error.text;
-    seam("op=fallocate,n=1,err=ENOSPC");
+    set_fault("op=fallocate,n=1,err=ENOSPC");
     EXPECT_EQ(open_status(folder.path(), 1 << 20, &error), ZINF_E_DOES_NOT_FIT);
-    seam("op=write,n=1,err=ENOSPC");
+    set_fault("op=write,n=1,err=ENOSPC");
     EXPECT_EQ(open_status(folder.path(), 1 << 20, &error), ZINF_E_DOES_NOT_FIT);
-    seam("op=write,n=2,err=EIO");
+    set_fault("op=write,n=2,err=EIO");
     EXPECT_EQ(open_status(folder.path(), 20 << 20, &error), ZINF_E_RUNTIME);
     EXPECT_NE(strstr(error.text, "Input/output error"), nullptr) << error.text;
-    seam("");
+    set_fault("");
     EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
