@@ -13,7 +13,7 @@ for group in "$@"; do
     case $group in
     build) packages="$packages gcc g++ make autoconf automake pkg-config mpich libmpich-dev libhdf5-mpich-dev libdnnl-dev
             libhwloc-dev liburing-dev" ;;
-    check) packages="$packages libgtest-dev hdf5-tools" ;;
+    check) packages="$packages libgtest-dev hdf5-tools procps" ;;
     text) packages="$packages debian-reference-en debian-policy" ;;
     ci) packages="$packages clang clang-format libomp-dev libopenblas-dev" ;;
     *) echo "debian-packages.sh: unknown group \"$group\" (build, check, text, ci)" >&2; exit 2 ;;

@@ -10,7 +10,7 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
 
 echo "== packages"
-sh jobscripts/debian-packages.sh build text
+sh jobscripts/debian-packages.sh build text check # the tests are the second command
 
 echo "== build"
 [ -x configure ] || ./autogen.sh > /dev/null

@@ -72,6 +72,11 @@ own_disk() {
     [ -z "$own" ] || trap "umount '$1'; rm -rf '$work'" EXIT
 }
 
+# needs PROGRAM PACKAGE: this test is skipped where that program is not installed.
+needs() {
+    command -v "$1" > /dev/null || { echo "$1 is not installed (Debian package: $2)"; exit 77; }
+}
+
 # sanitized: AddressSanitizer is built in. It maps terabytes of shadow, and locks no memory (mlock() does nothing under it).
 sanitized() {
     nm "$program" 2> /dev/null | grep -qw __asan_init

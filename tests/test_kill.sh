@@ -3,6 +3,7 @@
 # end is what an undisturbed run gives. ZINF_LONG=1: 50 rounds, else 6. test_kill_offload.sh sets `offload`: all states on disk, whose space
 # is free again after every round.
 . "${srcdir:-.}/tests/lib.sh"
+needs pgrep procps
 rounds=6 need=1
 [ -z "$quick" ] || rounds=3
 [ -z "${ZINF_LONG:-}" ] || rounds=50

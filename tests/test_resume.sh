@@ -2,8 +2,8 @@
 # Stopped and resumed is the same as never stopped: bit for bit on the same ranks at every stage, and the loaded state on any others.
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 80000
-h5diff=$(command -v h5diff || true)
-[ -n "$h5diff" ] || { echo "h5diff is not installed (Debian package: hdf5-tools)"; exit 77; }
+needs h5diff hdf5-tools
+h5diff=$(command -v h5diff)
 
 checkpoint() {
     echo "$work/$1/checkpoints/step-$(printf %08d "$2").h5"

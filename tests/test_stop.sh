@@ -1,6 +1,7 @@
 #!/bin/sh
 # How a run ends: signals to one rank or to all, the STOP file, limits, and what it leaves behind each time.
 . "${srcdir:-.}/tests/lib.sh"
+needs pgrep procps
 text "$work/text" 80000
 
 # start: a run of many steps in the background; waits until a step is done.
