@@ -41,13 +41,16 @@ parameters_on() {
     echo "--set $p.device=$1 --set $p.nvme_path=$work/nvme"
 }
 
-rank_counts="1 2 4" types="fp32 bf16 fp16" seeds="1 2 3 4"
+rank_counts="1 2 4" types="fp32 bf16 fp16" seeds="1 2"
 [ -z "$quick" ] || { rank_counts="1 2" types="fp32 bf16" seeds=1; }
+deep="--set zinf.model.config.n_layer=4"
+# Two windows and no more: each is filled again while its last content may still be in use.
+tight="--set zero_optimization.stage3_max_live_parameters=12000"
 # shellcheck disable=SC2046,SC2086
 for type in $types; do
     for n in $rank_counts; do
         [ -z "$quick" ] || [ $type$n != fp321 ] || continue
-        options="--set gradient_accumulation_steps=2 --set zinf.data.eval=$work/text --set zinf.train.eval_every=4
+        options="$deep --set gradient_accumulation_steps=2 --set zinf.data.eval=$work/text --set zinf.train.eval_every=4
             --set zinf.train.eval_batches=2 --set zinf.train.eval_micro_batch=5"
         [ $type = fp32 ] || options="$options --set $type.enabled=true"
         for stage in 0 1 2 3; do
@@ -61,10 +64,95 @@ for type in $types; do
                 again $base-o$where $base $n $stage $options $(optimizer_on $where) --set zero_optimization.sub_group_size=2048
             done
         done
+        for s in $seeds; do
+            again $base-tight$s $base $n 3 $options $tight
+            again $base-tight-ocpu$s $base $n 3 $options $tight $(optimizer_on cpu)
+        done
         for where in cpu nvme; do
-            again $base-ocpu-p$where $base $n 3 $options $(optimizer_on cpu) $(parameters_on $where)
+            again $base-ocpu-p$where $base $n 3 $options $tight $(optimizer_on cpu) $(parameters_on $where)
         done
         again $base-onvme-pnvme $base $n 3 $options $(optimizer_on nvme) $(parameters_on nvme)
     done
 done
+
+# Without clipping the records on NVMe are updated in the backward pass.
+# shellcheck disable=SC2046,SC2086
+for stage in 1 2 3; do
+    options="$deep --set bf16.enabled=true --set gradient_clipping=0 --set gradient_accumulation_steps=3"
+    train early-$stage 2 $stage $options
+    for buffers in 1 4; do
+        again early-$stage-$buffers early-$stage 2 $stage $options $(optimizer_on nvme) --set $o.buffer_count=$buffers \
+            --set zero_optimization.sub_group_size=2048
+    done
+done
+
+# Skipped steps, where nothing may change; positions by rotation, grouped queries, a gated MLP; another optimizer.
+# shellcheck disable=SC2046,SC2086
+for stage in 1 3; do
+    options="--set fp16.enabled=true --set fp16.initial_scale_power=28 --set fp16.hysteresis=1"
+    train skip-$stage 2 $stage $options
+    grep -q '"skipped": *[1-9]' "$work/skip-$stage/metrics.jsonl" || fail "no step was skipped"
+    again skip-$stage-late skip-$stage 2 $stage $options
+    again skip-$stage-ocpu skip-$stage 2 $stage $options $(optimizer_on cpu)
+    options='--set zinf.model.config={"model_type":"llama","vocab_size":257,"hidden_size":32,"intermediate_size":48,"num_hidden_layers":3,"num_attention_heads":4,"num_key_value_heads":2,"max_position_embeddings":32}'
+    options="$options --set bf16.enabled=true --set optimizer={\"type\":\"SGD\",\"params\":{\"lr\":1e-2}}"
+    train llama-$stage 2 $stage $options
+    again llama-$stage-late llama-$stage 2 $stage $options
+done
+
+# Stopped on one, gone on with on the other.
+bf16="--set bf16.enabled=true $deep"
+whole=resumed
+# shellcheck disable=SC2046,SC2086
+train $whole 2 3 $bf16
+cp "$work/$whole.json" "$work/mixed.json"
+for first in "$program" "$late"; do
+    rm -rf "$work/mixed"
+    other=$late
+    [ "$first" = "$program" ] || other=$program
+    # shellcheck disable=SC2086
+    "$mpiexec" -n 2 "$first" "$work/mixed.json" -q --threads 1 --run-dir "$work/mixed" --set zinf.train.steps=10 $bf16 --max-steps 4 > "$work/out" 2>&1
+    [ $? -eq 75 ] || { fail "stopped: not 75"; cat "$work/out"; }
+    # shellcheck disable=SC2086
+    "$mpiexec" -n 2 "$other" "$work/mixed.json" -q --threads 1 --run-dir "$work/mixed" --set zinf.train.steps=10 $bf16 > "$work/out" 2>&1 ||
+        { fail "gone on with: $?"; cat "$work/out"; }
+    if command -v h5diff > /dev/null; then
+        h5diff --exclude-path /provenance "$work/$whole/checkpoints/step-00000010.h5" "$work/mixed/checkpoints/step-00000010.h5" > /dev/null ||
+            fail "resumed across devices, first $first: the checkpoint differs"
+    fi
+done
+for each in "$program" "$late"; do
+    # shellcheck disable=SC2086
+    "$mpiexec" -n 2 "$each" eval "$work/mixed.json" -q --json --threads 1 --run-dir "$work/mixed" --set zinf.train.steps=10 $bf16 \
+        --set zinf.data.eval="$work/text" --checkpoint latest > "$work/eval.$(basename "$each")" 2> "$work/out" || { fail "eval by $each: $?"; cat "$work/out"; }
+done
+cmp "$work/eval.zinf" "$work/eval.zinf_late" || fail "zinf eval differs: $(cat "$work/eval.zinf" "$work/eval.zinf_late")"
+
+# What the plan says of a GPU is what such a run takes, and what it cannot do yet is refused.
+number() {
+    sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" "$2" | tail -n 1
+}
+for where in none cpu nvme; do
+    # shellcheck disable=SC2046,SC2086
+    "$program" plan "$work/$whole.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $bf16 $(optimizer_on $where) > "$work/plan" ||
+        fail "zinf plan --gpu-memory: $?"
+    # shellcheck disable=SC2046,SC2086
+    again plan-$where $whole 2 3 $bf16 $(optimizer_on $where)
+    for bytes in device_bytes:device_bytes pinned_bytes:host_bytes; do
+        used=$(number "${bytes%:*}" "$work/plan-$where/metrics.jsonl") planned=$(number "${bytes#*:}" "$work/plan")
+        [ "$used" -eq "$planned" ] || fail "optimizer $where: ${bytes%:*}: run $used, plan $planned"
+    done
+done
+grep -q '"device": "late: a device for tests"' "$work/plan-none/results.json" || fail "results.json does not name the device"
+# refused WORDS OPTION...
+refused() {
+    words=$1
+    shift
+    "$late" "$work/$whole.json" -q --run-dir "$work/refused" --set zinf.train.steps=10 "$@" > "$work/out" 2>&1
+    [ $? -eq 2 ] && grep -qF -- "$words" "$work/out" || { fail "no '$words'"; cat "$work/out"; }
+}
+refused 'zinf.memory.activations "cpu" and "nvme" do not work yet on a device' --set zinf.memory.activations=cpu
+refused 'offload_param without offload_optimizer does not work yet on a device' --set $p.device=cpu
+refused 'zinf.device: "cuda", but there is no such device here' --device cuda
+[ -z "$(ls -A "$work/nvme")" ] || fail "files are left on the drive: $(ls "$work/nvme")"
 finish
