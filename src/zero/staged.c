@@ -331,7 +331,10 @@ static void gather_gradient(struct zinf_zero *zero, const struct zinf_plan_opera
     copy_in(zero, accumulator, (size_t)zero->ranks * bytes);
 }
 
-/* The gradient in the wire's type, from the device through the exchange: parts on the host. */
+/* The gradient in the wire's type, from the device through the exchange: parts on the host. That it
+ * has come down says too that `receive`, copied to the device before it in the same stream, is
+ * free.
+ */
 static char *bring_parts(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
                          const void *parts)
 {
@@ -345,9 +348,6 @@ static char *bring_parts(struct zinf_zero *zero, const struct zinf_plan_operatio
     copy_out(zero, staging->send, parts, (size_t)zero->ranks * bytes);
     if (zero->ranks == 1 || direct(zero))
         return staging->send;
-    if (staging->receive_busy)
-        wait(zero, ZINF_STREAM_HOST, ZINF_EVENT_RECEIVED);
-    staging->receive_busy = false;
     o->comm->ops->exchange(o->comm, staging->send, staging->receive, bytes, &request);
     zinf_lanes_complete(zero->lanes, &request);
     return staging->receive;
@@ -384,8 +384,6 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
     if (zero->ranks > 1 && !direct(zero) && sums_on_device(zero)) {
         size_t bytes = (size_t)(sum.count * sum.ranks) * zinf_dtype_bytes(o->wire_dtype);
         copy(zero, ZINF_STREAM_COMMUNICATION, zero->receive, parts, bytes);
-        record(zero, ZINF_EVENT_RECEIVED, ZINF_STREAM_COMMUNICATION);
-        zero->staging.receive_busy = true;
         parts = zero->receive;
     }
     if (sums_on_device(zero) && !o->sharding.gradients)

@@ -40,8 +40,7 @@ enum zinf_staged_event {
     ZINF_EVENT_PREPARED,   /* a gradient is ready to leave */
     ZINF_EVENT_OUT,        /* and has left */
     ZINF_EVENT_GATHERED,   /* two of them: gather[] has been read */
-    ZINF_EVENT_RECEIVED = ZINF_EVENT_GATHERED + 2, /* receive has been read */
-    ZINF_EVENT_LOSS,       /* the step's: the losses stand in host memory */
+    ZINF_EVENT_LOSS = ZINF_EVENT_GATHERED + 2, /* the step's: the losses stand in host memory */
     ZINF_EVENT_OWN,        /* a rank's own shard stands on the device */
     ZINF_EVENT_STREAM,     /* one a stream: the end of a step */
     ZINF_STAGED_EVENTS = ZINF_EVENT_STREAM + ZINF_STREAM_COUNT

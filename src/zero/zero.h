@@ -125,7 +125,7 @@ struct zinf_staging {
     char *send, *receive; /* wire dtype, window_elements each */
     size_t gather_bytes;
     int next;                         /* of gather[] */
-    bool gather_busy[2], receive_busy; /* a copy reads it until its event is reached */
+    bool gather_busy[2];              /* a copy reads it until its event is reached */
     int64_t passed;                   /* operations of the communication lane that the compute stream has waited for */
     int64_t computed;                 /* operations of the compute lane that have been issued */
 };
