@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/trace.h"
+#include "zero/staged.h"
 #include "zero/zero.h"
 
 /* Numbers of training steps, from 1: for which step something was last done. */
@@ -260,7 +261,8 @@ static bool undo_step(struct zinf_updates *u)
 static void *carry_out(void *argument)
 {
     struct zinf_updates *u = argument;
-    zinf_cpu_thread_alone(); /* the cores are the compute lane's */
+    if (!zinf_staged(u->zero))
+        zinf_cpu_thread_alone(); /* the cores are the compute lane's */
     zinf_lanes_lock(u->zero->lanes);
     while (!u->stop)
         if (!undo_step(u) && !collect(u, false) && !start_read(u) && !update_resident(u) &&
