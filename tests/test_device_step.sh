@@ -134,7 +134,7 @@ number() {
 }
 for where in none cpu nvme; do
     # shellcheck disable=SC2046,SC2086
-    "$program" plan "$work/$whole.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $bf16 $(optimizer_on $where) > "$work/plan" ||
+    ZINF_LINK=host "$program" plan "$work/$whole.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $bf16 $(optimizer_on $where) > "$work/plan" ||
         fail "zinf plan --gpu-memory: $?"
     # shellcheck disable=SC2046,SC2086
     again plan-$where $whole 2 3 $bf16 $(optimizer_on $where)
