@@ -9,6 +9,7 @@ ZINF_FAKE_NCCL=$folder ZINF_CUDA_LIBRARIES=tests/fake ZINF_LATE_LINK=own
 export ZINF_FAKE_NCCL ZINF_CUDA_LIBRARIES ZINF_LATE_LINK
 p=tests/test_comm_link
 
+ZINF_LINK=nccl $p link --gtest_brief=1 || { echo "failed on one rank"; exit 1; }
 for n in 2 3 4 7; do
     for seed in 0 1 2 3; do
         [ -z "${ZINF_QUICK:-}" ] || [ $((n % 4)) = $seed ] || continue

@@ -83,6 +83,22 @@ for type in $types; do
     done
 done
 
+# What the plan counts for a GPU each is what such ranks take.
+number() {
+    sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" "$2" | tail -n 1
+}
+# shellcheck disable=SC2046,SC2086
+train planned 2 3 $common
+for where in none cpu nvme; do
+    "$program" plan "$work/planned.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $common $(on $o $where) > "$work/plan" ||
+        fail "zinf plan --gpu-memory: $?"
+    linked planned-$where planned 2 3 $common $(on $o $where)
+    for bytes in device_bytes:device_bytes pinned_bytes:host_bytes; do
+        used=$(number "${bytes%:*}" "$work/planned-$where/metrics.jsonl") planned=$(number "${bytes#*:}" "$work/plan")
+        [ "$used" -eq "$planned" ] || fail "optimizer $where: ${bytes%:*}: run $used, plan $planned"
+    done
+done
+
 # ends CODE TEXT OPTION...: a run whose environment is $link and $more
 ends() {
     code=$1 text=$2

@@ -105,6 +105,7 @@ TEST(Link, TheHostCanBeAskedFor)
 TEST(Link, OneRankAndCpuRanksNeedNoLibrary)
 {
     EXPECT_FALSE(decide(cluster(1, 1)).choice.direct);
+    EXPECT_TRUE(decide(cluster(1, 1), "nccl").choice.direct); /* to try the library on one GPU */
     Ranks ranks = cluster(1, 3);
     ranks[2] = {};
     strcpy(ranks[2].backend, "cpu");

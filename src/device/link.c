@@ -131,7 +131,7 @@ int zinf_link_decide(const struct zinf_link_rank *ranks, int size, const char *w
                               wanted);
     if (host)
         return through_host(wanted, false, "ZINF_LINK=host asks for it", choice, error);
-    if (size == 1)
+    if (size == 1 && !asked)
         return through_host(wanted, false, "one rank has nothing to exchange", choice, error);
     if ((odd = first_of(ranks, size, on_host)) >= 0) {
         snprintf(reason, sizeof reason, "rank %d computes on %s, which has no other way", odd,
@@ -153,8 +153,8 @@ int zinf_link_decide(const struct zinf_link_rank *ranks, int size, const char *w
     if (status)
         return status;
     choice->direct = true;
-    snprintf(choice->text, sizeof choice->text, "%s between %d GPUs, one for each rank",
-             ranks[0].library, size);
+    snprintf(choice->text, sizeof choice->text, "%s between %d GPU%s, one for each rank",
+             ranks[0].library, size, size == 1 ? "" : "s");
     if (hides_peers(ranks, size))
         snprintf(choice->note, sizeof choice->note,
                  "each rank sees one GPU only, so NCCL may not reach its neighbours directly (by "
@@ -173,7 +173,7 @@ int zinf_link_choose(struct zinf_comm *comm, const struct zinf_device_backend *b
     snprintf(mine.backend, sizeof mine.backend, "%s", backend->name);
     snprintf(mine.bus_id, sizeof mine.bus_id, "%s", properties->bus_id);
     mine.devices = backend->list(NULL, 0, why, sizeof why);
-    if (mine.has_link && comm->size > 1 && strcmp(wanted, "host") != 0) {
+    if (mine.has_link && (comm->size > 1 || *wanted) && strcmp(wanted, "host") != 0) {
         int status = backend->link->available(mine.why, sizeof mine.why);
         snprintf(mine.library, sizeof mine.library, "%.63s", status ? "" : mine.why);
     }

@@ -37,7 +37,8 @@ struct zinf_link_choice {
 /**
  * The choice for ranks that are all known. Local, pure, so that it can be tried on machines that nobody here has.
  * @param wanted  "auto", NULL and "": direct where each rank has a device to itself; "host": never; "nccl", or whatever the link's name is:
- *                direct or an error
+ *                direct or an error, also for
+ *                one rank, so that one GPU shows that the library works
  * @return 0, or ZINF_E_USAGE with a sentence that says what to change: the library is missing or too old on a rank, versions differ,
  *         or `wanted` cannot be had
  */
