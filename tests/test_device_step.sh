@@ -1,6 +1,7 @@
 #!/bin/sh
 # A step on a device with memory of its own gives the bits of the CPU: stages x offload x ranks x types, with accumulation, clipping, skipped
 # steps, evaluation, resume. The device is tests/late_device.c: whatever a run forgets to copy, or to wait for, is a wrong number or a crash.
+# ZINF_LONG=1: 4 ranks and fp16 as well, each twice.
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 60000
 mkdir "$work/nvme"
@@ -41,15 +42,15 @@ parameters_on() {
     echo "--set $p.device=$1 --set $p.nvme_path=$work/nvme"
 }
 
-rank_counts="1 2 4" types="fp32 bf16 fp16" seeds="1 2"
-[ -z "$quick" ] || { rank_counts="1 2" types="fp32 bf16" seeds=1; }
+rank_counts="1 2" types="fp32 bf16" seeds=1
+[ -z "$quick" ] || { rank_counts=2 types=bf16; }
+[ -z "${ZINF_LONG:-}" ] || { rank_counts="1 2 4" types="fp32 bf16 fp16" seeds="1 2"; }
 deep="--set zinf.model.config.n_layer=4"
 # Two windows and no more: each is filled again while its last content may still be in use.
 tight="--set zero_optimization.stage3_max_live_parameters=12000"
 # shellcheck disable=SC2046,SC2086
 for type in $types; do
     for n in $rank_counts; do
-        [ -z "$quick" ] || [ $type$n != fp321 ] || continue
         options="$deep --set gradient_accumulation_steps=2 --set zinf.data.eval=$work/text --set zinf.train.eval_every=4
             --set zinf.train.eval_batches=2 --set zinf.train.eval_micro_batch=5"
         [ $type = fp32 ] || options="$options --set $type.enabled=true"

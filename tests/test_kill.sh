@@ -61,7 +61,8 @@ for round in $(seq $rounds); do
     else
         sleep "$(awk -v r=$random 'BEGIN { print 0.2 + (r % 1500) / 1000 }')"
     fi
-    victim=$(pgrep -x zinf -P "$(pgrep -P "$pid" | head -n 1)" | sed -n "$((random % 3 + 1))p")
+    proxy=$(pgrep -P "$pid" | head -n 1) # none yet, on a busy machine
+    victim=$(pgrep -x zinf -P "${proxy:-$pid}" | sed -n "$((random % 3 + 1))p")
     [ -n "$victim" ] && kill -9 "$victim" 2> /dev/null && killed=$((killed + 1))
     wait "$pid"
     code=$?
