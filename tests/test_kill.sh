@@ -61,8 +61,12 @@ for round in $(seq $rounds); do
     else
         sleep "$(awk -v r=$random 'BEGIN { print 0.2 + (r % 1500) / 1000 }')"
     fi
-    proxy=$(pgrep -P "$pid" | head -n 1) # none yet, on a busy machine
-    victim=$(pgrep -x zinf -P "${proxy:-$pid}" | sed -n "$((random % 3 + 1))p")
+    victim=
+    while [ -z "$victim" ] && kill -0 "$pid" 2> /dev/null; do # on a busy machine the ranks come later
+        proxy=$(pgrep -P "$pid" | head -n 1)
+        victim=$(pgrep -x zinf -P "${proxy:-$pid}" | sed -n "$((random % 3 + 1))p")
+        [ -n "$victim" ] || sleep 0.01
+    done
     [ -n "$victim" ] && kill -9 "$victim" 2> /dev/null && killed=$((killed + 1))
     wait "$pid"
     code=$?
