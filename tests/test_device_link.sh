@@ -1,6 +1,7 @@
 #!/bin/sh
 # Steps of ranks that exchange between their devices, by NCCL's communicator, give the bits of CPU ranks and send as many bytes; a run ends in
 # one sentence when the library fails, hangs or cannot be used. Device and library are those for tests (late_device.c, fake_nccl.c).
+# ZINF_LONG=1: 4 ranks and fp16 as well, four times each.
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 60000
 mkdir "$work/nvme" "$work/fake"
@@ -51,8 +52,9 @@ on() {
     echo "--set $1.device=$2 --set $1.nvme_path=$work/nvme"
 }
 
-rank_counts="2 4" types="fp32 bf16 fp16" seeds="1 2 3 4"
-[ -z "$quick" ] || { rank_counts=2 types=bf16 seeds=1; }
+rank_counts=2 types="fp32 bf16" seeds=1
+[ -z "$quick" ] || types=bf16
+[ -z "${ZINF_LONG:-}" ] || { rank_counts="2 4" types="fp32 bf16 fp16" seeds="1 2 3 4"; }
 # Few windows, used again at once.
 tight="--set zero_optimization.stage3_max_live_parameters=12000"
 common="--set zinf.model.config.n_layer=4 --set gradient_accumulation_steps=2 --set zinf.data.eval=$work/text --set zinf.train.eval_every=4 --set zinf.train.eval_batches=2"
@@ -73,7 +75,7 @@ for type in $types; do
             done
         done
         train $base-tight $n 3 $options $tight
-        for s in 1 2 3 4; do
+        for s in $seeds; do
             linked $base-tight$s $base-tight $n 3 $options $tight
         done
         for where in cpu nvme; do
