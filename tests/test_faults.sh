@@ -6,7 +6,8 @@ text "$work/text" 80000
 mkdir "$work/nvme"
 config "$work/ds.json" 3
 step=7 growth=31
-[ -z "$quick" ] || { step=60 growth=120; }
+kinds="err=EIO err=ENOSPC short=512 err=EAGAIN err=EINTR"
+[ -z "$quick" ] || { step=60 growth=120 kinds="err=EIO short=512 err=EAGAIN"; }
 [ -z "${ZINF_LONG:-}" ] || step=1
 first=$step
 
@@ -45,7 +46,7 @@ run whole "" || { fail "without a fault: $?"; cat "$work/out"; finish; }
 for engine in io_uring threads; do
     export ZINF_IO_ENGINE=$engine
     for operation in read write; do
-        for what in err=EIO err=ENOSPC short=512 err=EAGAIN err=EINTR; do
+        for what in $kinds; do
             n=1 runs=0
             while :; do
                 run fault "op=$operation,n=$n,$what"

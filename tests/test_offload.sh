@@ -35,7 +35,7 @@ parameters_on() {
 
 # shellcheck disable=SC2046,SC2086
 types="fp32 bf16 fp16" depths="1 2 3 7" optimizers="SGD Lion Adagrad"
-[ -z "$quick" ] || { types="fp32 bf16" depths=1 optimizers=SGD; }
+[ -z "$quick" ] || { types=bf16 depths=1 optimizers=SGD; }
 for type in $types; do
     enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true --set gradient_accumulation_steps=2")
     for stage in 1 2 3; do
