@@ -149,6 +149,9 @@ static void say_device(const struct zinf_run *run)
               run->processor.backend->name, p->name, *p->bus_id ? ", " : "", p->bus_id,
               *p->version ? ", " : "", p->version, (double)p->free_bytes / (1024.0 * 1024.0),
               run->device_ranks, run->device_ranks == 1 ? "" : "s");
+    if (!strcmp(run->processor.backend->name, "cuda"))
+        zinf_warn("no card has run the GPU code of this version yet: hold the first steps against "
+                  "those of --device cpu");
     zinf_info("exchange    %s", run->exchange.text);
     if (*run->exchange.note)
         zinf_warn("exchange    %s", run->exchange.note);
