@@ -142,8 +142,9 @@ done
 # Two folders, as two drives would be.
 mkdir "$work/second"
 # shellcheck disable=SC2046
-train two-folders 4 3 $(optimizer_on nvme) $(parameters_on nvme) --set $p.nvme_path="$work/second"
-same fp32-3 two-folders
+train two-folders 4 3 --set bf16.enabled=true --set gradient_accumulation_steps=2 $(optimizer_on nvme) $(parameters_on nvme) \
+    --set $p.nvme_path="$work/second"
+same bf16-3 two-folders
 
 # Resume: states on NVMe, stopped in the middle, gone on with on other ranks and tiers.
 whole=$work/bf16-3/checkpoints/step-00000012.h5
@@ -233,14 +234,18 @@ moved() {
         { fail "large, $steps steps: $?"; cat "$work/out"; }
     sed -n 's/^io_count: //p' "$work/out" > "$work/moved.$steps"
 }
+within() {
+    awk -v found="$1" -v wanted="$2" 'BEGIN { exit !(found > 0.98 * wanted - 1 && found < 1.02 * wanted + 1) }'
+}
 # near WHAT FOUND WANTED: within 2 %
 near() {
-    awk -v found="$2" -v wanted="$3" 'BEGIN { exit !(found > 0.98 * wanted - 1 && found < 1.02 * wanted + 1) }' || fail "$1: $2, not $3"
+    within "$2" "$3" || fail "$1: $2, not $3"
 }
 for cache in 0 7MB; do
     for where in none nvme; do
         # shellcheck disable=SC2046
         set -- $(optimizer_on nvme) $(parameters_on $where) --set zinf.memory.cache=$cache
+        options=$*
         [ "$cache$where" != 0none ] || moved 2 "$@" # the program itself is read from the drive once
         moved 2 "$@"
         moved 6 "$@"
@@ -258,6 +263,15 @@ for cache in 0 7MB; do
         [ "$cache" = 0 ] || { [ "${cached%.*}" = 0 ] && [ "$cached" != 0 ]; } || fail "cache $cache: cached_fraction is $cached"
         # shellcheck disable=SC2046
         set -- $(cat "$work/moved.2" "$work/moved.6")
+        for _ in 1 2; do # where the kernel has dropped pages of the program meanwhile, it has read them again
+            within $((($3 - $1) / 4)) "$read" && break
+            # shellcheck disable=SC2086
+            moved 2 $options
+            # shellcheck disable=SC2086
+            moved 6 $options
+            # shellcheck disable=SC2046
+            set -- $(cat "$work/moved.2" "$work/moved.6")
+        done
         if grep -q '"io_direct": true' "$work/large/results.json"; then
             near "read as the kernel counts, cache $cache, parameters $where" $((($3 - $1) / 4)) "$read"
             near "written as the kernel counts, cache $cache, parameters $where" $((($4 - $2) / 4)) "$written"
