@@ -55,6 +55,34 @@ ranks() {
     "$mpiexec" -n "$n" "$program" "$@" --threads 1 > "$work/out" 2>&1
 }
 
+# Where optimizer states and parameters stand: `device`, and a folder in $work for what is on NVMe.
+o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
+optimizer_on() {
+    echo "--set $o.device=$1 --set $o.nvme_path=$work/nvme"
+}
+parameters_on() {
+    echo "--set $p.device=$1 --set $p.nvme_path=$work/nvme"
+}
+
+# train NAME RANKS STAGE OPTION...: $steps steps to $work/NAME
+train() {
+    name=$1 n=$2
+    config "$work/$name.json" "$3"
+    shift 3
+    ranks "$n" "$work/$name.json" -q --run-dir "$work/$name" --set zinf.train.steps="$steps" "$@" ||
+        { fail "$name: exit code $?"; cat "$work/out"; }
+}
+
+# same NAME NAME [TOLERANCE [STEPS]]: the numbers of two runs, bit for bit without a tolerance
+same() {
+    out=$("$tools/metrics_diff" "$work/$1/metrics.jsonl" "$work/$2/metrics.jsonl" "${3:-0}" ${4:+"$4"}) || fail "$1 against $2: $out"
+}
+
+# number KEY FILE: the last one of that name in JSON
+number() {
+    sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" "$2" | tail -n 1
+}
+
 # own_disk FOLDER MIB: mount a file system of that size there, so that its free space is nobody else's: ext4 in a file, else tmpfs. $own says
 # which; empty: neither can be had here.
 own_disk() {

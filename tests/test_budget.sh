@@ -14,9 +14,6 @@ plan() {
     # shellcheck disable=SC2086
     "$program" plan "$work/ds.json" --ranks 1 --json $deep --set zinf.memory.activations=$where "$@" > "$work/plan" 2> "$work/out"
 }
-number() {
-    sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$2" | tail -n 1
-}
 # expect CODE ACTIVATIONS LIMIT [TEXT]: of a plan and of a run under the same limits
 expect() {
     code=$1 where=$2 limit=$3 said=${4:-}

@@ -6,7 +6,6 @@
 text "$work/text" 60000
 mkdir "$work/nvme" "$work/fake"
 late=$(pwd)/tests/tools/zinf_late
-o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
 seed=0
 link="ZINF_FAKE_NCCL=$work/fake ZINF_CUDA_LIBRARIES=$(pwd)/tests/fake ZINF_LATE_LINK=own"
 
@@ -48,10 +47,6 @@ ranks() {
     "$mpiexec" -n "$n" $program "$@" --threads 1 > "$work/out" 2>&1
 }
 
-on() {
-    echo "--set $1.device=$2 --set $1.nvme_path=$work/nvme"
-}
-
 rank_counts=2 types="fp32 bf16" seeds=1
 [ -z "$quick" ] || types=bf16
 [ -z "${ZINF_LONG:-}" ] || { rank_counts="2 4" types="fp32 bf16 fp16" seeds="1 2 3 4"; }
@@ -71,7 +66,7 @@ for type in $types; do
             done
             [ $stage -gt 0 ] || continue
             for where in cpu nvme; do
-                linked $base-o$where $base $n $stage $options $(on $o $where) --set zero_optimization.sub_group_size=2048
+                linked $base-o$where $base $n $stage $options $(optimizer_on $where) --set zero_optimization.sub_group_size=2048
             done
         done
         train $base-tight $n 3 $options $tight
@@ -79,22 +74,19 @@ for type in $types; do
             linked $base-tight$s $base-tight $n 3 $options $tight
         done
         for where in cpu nvme; do
-            linked $base-ocpu-p$where $base-tight $n 3 $options $tight $(on $o cpu) $(on $p $where)
+            linked $base-ocpu-p$where $base-tight $n 3 $options $tight $(optimizer_on cpu) $(parameters_on $where)
         done
-        linked $base-onvme-pnvme $base $n 3 $options $(on $o nvme) $(on $p nvme)
+        linked $base-onvme-pnvme $base $n 3 $options $(optimizer_on nvme) $(parameters_on nvme)
     done
 done
 
 # What the plan counts for a GPU each is what such ranks take.
-number() {
-    sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" "$2" | tail -n 1
-}
 # shellcheck disable=SC2046,SC2086
 train planned 2 3 $common
 for where in none cpu nvme; do
-    "$program" plan "$work/planned.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $common $(on $o $where) > "$work/plan" ||
+    "$program" plan "$work/planned.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $common $(optimizer_on $where) > "$work/plan" ||
         fail "zinf plan --gpu-memory: $?"
-    linked planned-$where planned 2 3 $common $(on $o $where)
+    linked planned-$where planned 2 3 $common $(optimizer_on $where)
     for bytes in device_bytes:device_bytes pinned_bytes:host_bytes; do
         used=$(number "${bytes%:*}" "$work/planned-$where/metrics.jsonl") planned=$(number "${bytes#*:}" "$work/plan")
         [ "$used" -eq "$planned" ] || fail "optimizer $where: ${bytes%:*}: run $used, plan $planned"

@@ -6,17 +6,7 @@
 text "$work/text" 60000
 mkdir "$work/nvme"
 late=$(pwd)/tests/tools/zinf_late
-o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
-seed=0
-
-# train NAME RANKS STAGE OPTION...: ten steps on the CPU
-train() {
-    name=$1 n=$2
-    config "$work/$name.json" "$3"
-    shift 3
-    ranks "$n" "$work/$name.json" -q --run-dir "$work/$name" --set zinf.train.steps=10 "$@" ||
-        { fail "$name: exit code $?"; cat "$work/out"; }
-}
+seed=0 steps=10
 
 # again NAME AS RANKS STAGE OPTION...: the same steps as AS on the device, with the next seed
 again() {
@@ -33,13 +23,6 @@ again() {
         h5diff --exclude-path /provenance "$work/$other/checkpoints/$last" "$work/$name/checkpoints/$last" > "$work/differ" ||
             fail "$name (seed $seed): its checkpoint differs from $other's: $(head -n 3 "$work/differ")"
     fi
-}
-
-optimizer_on() {
-    echo "--set $o.device=$1 --set $o.nvme_path=$work/nvme"
-}
-parameters_on() {
-    echo "--set $p.device=$1 --set $p.nvme_path=$work/nvme"
 }
 
 rank_counts="1 2" types="fp32 bf16" seeds=1
@@ -130,9 +113,6 @@ done
 cmp "$work/eval.zinf" "$work/eval.zinf_late" || fail "zinf eval differs: $(cat "$work/eval.zinf" "$work/eval.zinf_late")"
 
 # What the plan says of a GPU is what such a run takes, and what it cannot do yet is refused.
-number() {
-    sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" "$2" | tail -n 1
-}
 for where in none cpu nvme; do
     # shellcheck disable=SC2046,SC2086
     ZINF_LINK=host "$program" plan "$work/$whole.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $bf16 $(optimizer_on $where) > "$work/plan" ||

@@ -13,12 +13,6 @@ train() {
         { fail "$name: exit code $?"; cat "$work/out"; }
 }
 
-# same A B TOLERANCE [STEPS]
-same() {
-    out=$("$tools/metrics_diff" "$work/$1/metrics.jsonl" "$work/$2/metrics.jsonl" "$3" ${4:+"$4"}) ||
-        fail "$1 against $2: $out"
-}
-
 train one 1 0 1 keep
 rank_counts="1 2 3 4 7" accumulations="1 2" types="bf16 fp16"
 [ -z "$quick" ] || { rank_counts=3 accumulations=2 types=bf16; }

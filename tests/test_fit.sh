@@ -5,7 +5,6 @@
 text "$work/text" 80000
 mkdir "$work/nvme"
 config "$work/ds.json" 3
-o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
 both="--set $o.device=nvme --set $o.nvme_path=$work/nvme --set $p.device=nvme --set $p.nvme_path=$work/nvme"
 
 # refused WHAT PATTERN OPTION...: exit 3, the reason, one table, and nothing left behind

@@ -31,7 +31,6 @@ set -- "$@" ${l}0.input_layernorm.weight $C 0 1e38 ${l}0.self_attn.v_proj.weight
     ${l}0.self_attn.o_proj.weight all $J 1e8 ${l}0.self_attn.o_proj.weight $C $J 0
 "$tools/set_weights" "$work/folder" "$@" || { fail "the weights"; finish; }
 
-o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
 named='step 8: the gradient of model.layers.0.self_attn.v_proj.weight (layer 0) on rank 1, micro-batch 0, is not finite'
 # checked RUN: one step was skipped, it was the 8th, its loss was finite, and the place is named once
 checked() {

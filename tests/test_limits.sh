@@ -5,7 +5,6 @@
 text "$work/text" 80000
 mkdir "$work/nvme" "$work/disk"
 config "$work/ds.json" 3
-o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
 counts="1 2"
 [ -z "${ZINF_LONG:-}" ] || counts="1 2 3 4"
 

@@ -43,7 +43,6 @@ offset=$(head -c $((8 + header)) "$file" | tr -d ' \n' |
     sed -n 's/.*"model.embed_tokens.weight":{[^}]*"data_offsets":\[\([0-9]*\),.*/\1/p')
 [ -n "$offset" ] || { fail "no embedding in the header"; head -c $((8 + header)) "$file"; finish; }
 printf '\000\000\300\177' | dd of="$file" bs=1 seek=$((8 + header + offset + 90 * 32 * 4)) conv=notrunc 2> /dev/null # row of 'Z'
-o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
 for type in fp32 bf16; do
     enabled="--set bf16.enabled=$([ $type = bf16 ] && echo true || echo false) --set zinf.train.steps=16 --set zinf.model.path=$work/folder"
     for stage in 1 2 3; do

@@ -4,33 +4,13 @@
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 80000
 mkdir "$work/nvme"
-o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
-
-# train NAME RANKS STAGE OPTION...: twelve steps
-train() {
-    name=$1 n=$2
-    config "$work/$name.json" "$3"
-    shift 3
-    ranks "$n" "$work/$name.json" -q --run-dir "$work/$name" --set zinf.train.steps=12 "$@" ||
-        { fail "$name: exit code $?"; cat "$work/out"; }
-}
-
-same() {
-    out=$("$tools/metrics_diff" "$work/$1/metrics.jsonl" "$work/$2/metrics.jsonl" 0) || fail "$1 against $2: $out"
-}
+steps=12
 
 # equal_lines KEY A B: the lines of metrics.jsonl that have KEY
 equal_lines() {
     grep "$1" "$work/$2/metrics.jsonl" > "$work/a"
     grep "$1" "$work/$3/metrics.jsonl" | cmp -s - "$work/a" || fail "$1 lines of $2 and $3 differ"
     [ -s "$work/a" ] || fail "$2 has no $1"
-}
-
-optimizer_on() {
-    echo "--set $o.device=$1 --set $o.nvme_path=$work/nvme"
-}
-parameters_on() {
-    echo "--set $p.device=$1 --set $p.nvme_path=$work/nvme"
 }
 
 # shellcheck disable=SC2046,SC2086
@@ -103,9 +83,6 @@ for optimizer in $optimizers; do
 done
 
 # What stays in host memory changes no bit either, and spares its part of the traffic: none, some, all.
-number() {
-    sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" "$2" | tail -n 1
-}
 # plan NAME RANKS OPTION...: to $work/plan
 plan() {
     name=$1 n=$2

@@ -5,7 +5,6 @@
 text "$work/text" 80000
 mkdir "$work/nvme"
 config "$work/ds.json" 3
-o=zero_optimization.offload_optimizer p=zero_optimization.offload_param
 # voice RANK OPERATION N ERROR: three ranks with both offloads; the N-th call on that rank ("all": on each) fails
 voice() {
     rm -rf "$work/run"
