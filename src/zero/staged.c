@@ -285,31 +285,36 @@ static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operati
     copy_in(zero, window, (size_t)zero->ranks * bytes);
 }
 
-/* Updated shards -> the whole block. Nobody reads it: the step has no computation left, or not yet
- * begun. */
-static void gather_weights(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+/* Updated shards -> the whole block on the device. */
+static void gather_whole(struct zinf_zero *zero, int block)
 {
-    struct zinf_block_state *state = &zero->blocks[operation->block];
-    size_t bytes = (size_t)zinf_zero_shard_count(zero, operation->block) *
-                   zinf_dtype_bytes(zero->options.dtype);
-    zinf_zero_wait_for_update(zero, operation->block);
-    wait_for_compute(zero, operation, ZINF_STREAM_COPY_OUT);
-    wait_for_compute(zero, operation, ZINF_STREAM_COPY_IN);
+    struct zinf_block_state *state = &zero->blocks[block];
+    size_t bytes =
+        (size_t)zinf_zero_shard_count(zero, block) * zinf_dtype_bytes(zero->options.dtype);
     if (zero->ranks == 1) {
-        refresh(zero, operation->block, bytes);
+        refresh(zero, block, bytes);
         return;
     }
     if (direct(zero)) {
-        wait_for_compute(zero, operation, ZINF_STREAM_COMMUNICATION);
-        gather_directly(zero, operation->block, state->weights);
-        state->behind = false;
-        return;
+        gather_directly(zero, block, state->weights);
+    } else {
+        char *buffer = gather_buffer(zero);
+        shard_to_host(zero, block, buffer + (size_t)zero->rank * bytes, bytes);
+        zinf_zero_all_gather(zero, buffer, bytes);
+        copy_in(zero, state->weights, (size_t)zero->ranks * bytes);
     }
-    char *buffer = gather_buffer(zero);
-    shard_to_host(zero, operation->block, buffer + (size_t)zero->rank * bytes, bytes);
-    zinf_zero_all_gather(zero, buffer, bytes);
-    copy_in(zero, state->weights, (size_t)zero->ranks * bytes);
     state->behind = false;
+}
+
+/* Nobody reads the block: the step has no computation left, or not yet begun. */
+static void gather_weights(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    zinf_zero_wait_for_update(zero, operation->block);
+    wait_for_compute(zero, operation, ZINF_STREAM_COPY_OUT);
+    wait_for_compute(zero, operation, ZINF_STREAM_COPY_IN);
+    if (direct(zero))
+        wait_for_compute(zero, operation, ZINF_STREAM_COMMUNICATION);
+    gather_whole(zero, operation->block);
 }
 
 /* Its own part is complete on the host's word: the reduction has given its sum of squares. */
@@ -425,25 +430,8 @@ void zinf_staged_mirrors_changed(struct zinf_zero *zero)
 void zinf_staged_publish(struct zinf_zero *zero)
 {
     zinf_staged_drain(zero);
-    for (int i = 0; i < zero->options.model->block_count; i++) {
-        struct zinf_block_state *state = &zero->blocks[i];
-        size_t bytes =
-            (size_t)zinf_zero_shard_count(zero, i) * zinf_dtype_bytes(zero->options.dtype);
-        if (zero->ranks == 1) {
-            refresh(zero, i, bytes);
-            continue;
-        }
-        if (direct(zero)) {
-            gather_directly(zero, i, state->weights);
-            state->behind = false;
-            continue;
-        }
-        char *buffer = gather_buffer(zero);
-        shard_to_host(zero, i, buffer + (size_t)zero->rank * bytes, bytes);
-        zinf_zero_all_gather(zero, buffer, bytes);
-        copy_in(zero, state->weights, (size_t)zero->ranks * bytes);
-        state->behind = false;
-    }
+    for (int i = 0; i < zero->options.model->block_count; i++)
+        gather_whole(zero, i);
     zinf_staged_drain(zero);
 }
 
