@@ -236,6 +236,14 @@ struct zinf_ops {
     void (*update)(const struct zinf_update_op *op);
 };
 
+/** Zeros to `count` elements of `dtype`, whatever stood there (inf too): a sum over no rows, no operation of its own. */
+static inline void zinf_ops_zero(const struct zinf_ops *ops, enum zinf_dtype dtype, void *to,
+                                 int64_t count)
+{
+    const struct zinf_column_sum none = {dtype, 0, count};
+    ops->bias_backward(&none, to, to);
+}
+
 /** The CPU backend for this machine: the widest instruction set it has, unless ZINF_ISA (avx512, avx2, plain) names a narrower one. */
 const struct zinf_ops *zinf_cpu_ops(void);
 /** All instruction sets this machine can run, for conformance tests; NULL behind the last. */

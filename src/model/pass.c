@@ -28,8 +28,7 @@ struct zinf_dropout_add zinf_pass_dropout_add(const struct zinf_pass *pass, int 
 
 void zinf_pass_zero(const struct zinf_pass *pass, void *to, int64_t count)
 {
-    const struct zinf_column_sum none = {pass->dtype, 0, count};
-    pass->ops->bias_backward(&none, to, to);
+    zinf_ops_zero(pass->ops, pass->dtype, to, count);
 }
 
 void *zinf_pass_to(const struct zinf_pass *pass, void *base, int64_t offset)

@@ -26,7 +26,7 @@ struct zinf_dropout zinf_pass_dropout(const struct zinf_pass *pass, int layer,
 struct zinf_dropout_add zinf_pass_dropout_add(const struct zinf_pass *pass, int layer,
                                               enum zinf_dropout_kind kind, double p);
 
-/** Write zeros to `count` elements of the pass's dtype, whatever stood there (inf too): a sum over no rows, no operation of its own. */
+/** zinf_ops_zero() in the pass's dtype. */
 void zinf_pass_zero(const struct zinf_pass *pass, void *to, int64_t count);
 
 static inline int64_t zinf_pass_tokens(const struct zinf_pass *pass)

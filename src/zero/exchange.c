@@ -69,10 +69,9 @@ void *zinf_zero_prepare(struct zinf_zero *zero, const struct zinf_plan_operation
         size_t element = zinf_dtype_bytes(o->dtype);
         source = zero->gradients[operation->gradient];
         dtype = o->dtype;
-        const struct zinf_column_sum zeros = {o->dtype, 0, padded - count}; /* a sum over no rows */
-        char *gap = (char *)source + (size_t)count * element;
         if (padded > count)
-            o->ops->bias_backward(&zeros, gap, gap);
+            zinf_ops_zero(o->ops, o->dtype, (char *)source + (size_t)count * element,
+                          padded - count);
     }
     if (dtype != o->wire_dtype) {
         const struct zinf_cast cast = {dtype, o->wire_dtype, padded};
