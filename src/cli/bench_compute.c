@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "cpu/matmul.h"
 #include "cpu/probe.h"
 #include "device/ops.h"
@@ -48,7 +49,7 @@ static void set_number(struct zinf_json *object, const char *key, double value)
 void zinf_bench_memory(const struct zinf_bench *bench, struct zinf_json *result)
 {
     float *a = filled(COUNT), *b = filled(COUNT), *c = filled(COUNT);
-    double read_s = 0, triad_s = 0, copy_s = 0, sum = 0;
+    double read_s = 0, triad_s = 0, copy_s = 0, checksum_s = 0, sum = 0;
     for (int round = 0; round < bench->rounds; round++) {
         double begin_s = zinf_clock_s();
         sum += (double)zinf_probe_read(a, COUNT);
@@ -59,11 +60,15 @@ void zinf_bench_memory(const struct zinf_bench *bench, struct zinf_json *result)
         begin_s = zinf_clock_s();
         zinf_probe_copy(a, b, COUNT);
         keep_best(&copy_s, begin_s);
+        begin_s = zinf_clock_s();
+        sum += zinf_crc32c(0, a, 4 * (size_t)COUNT);
+        keep_best(&checksum_s, begin_s);
     }
     ZINF_ASSERT(sum > 0);
     set_number(result, "read_bytes_per_s", 4.0 * COUNT / read_s);
     set_number(result, "triad_bytes_per_s", 12.0 * COUNT / triad_s);
     set_number(result, "memcpy_bytes_per_s", 4.0 * COUNT / copy_s);
+    set_number(result, "checksum_bytes_per_s", 4.0 * COUNT / checksum_s); /* one thread */
     zinf_json_set(result, "threads", zinf_json_new_integer(bench->threads));
     give_back(a, COUNT), give_back(b, COUNT), give_back(c, COUNT);
 }

@@ -1,7 +1,7 @@
 /*
  * How fast the CPU backend is, next to the machine's limits measured in the same run: matrix
- * products beside a multiply-add probe, AdamW beside a read-modify-write stream of the same bytes,
- * and each operation of a GPT-2 124M layer beside the layer's matrix products.
+ * products beside a multiply-add probe, and each operation of a GPT-2 124M layer beside the layer's
+ * matrix products. `zinf bench adam` has the update.
  *
  *   make tests/bench/bench_ops && tests/bench/bench_ops [B S [dtype]]        ZINF_ISA narrows the
  * instruction set
@@ -105,51 +105,6 @@ static double bench_matmul(int64_t tokens)
         }
     free(a), free(b), free(c);
     return layer;
-}
-
-static void bench_adam(void)
-{
-    const int64_t elements = 16 << 20;
-    float *w = filled(elements * 4), *g = filled(elements * 4);
-    float *m = filled(elements * 4), *v = filled(elements * 4);
-    memset(g, 0, (size_t)elements * 4);
-    void *low = filled(elements * 2);
-    const struct zinf_update_op update = {.options = {.optimizer = ZINF_ADAM,
-                                                      .learning_rate = 1e-4,
-                                                      .beta1 = 0.9,
-                                                      .beta2 = 0.999,
-                                                      .epsilon = 1e-8,
-                                                      .weight_decay = 0.01,
-                                                      .decoupled_decay = true,
-                                                      .bias_correction = true,
-                                                      .step = 10,
-                                                      .gradient_scale = 1.0f},
-                                          .count = elements,
-                                          .weights = w,
-                                          .state = {m, v},
-                                          .gradient = g,
-                                          .gradient_dtype = ZINF_FP32};
-    struct zinf_update_op update16 = update;
-    update16.gradient_dtype = update16.low_dtype = ZINF_BF16;
-    update16.low = low;
-    double adam = 1e30, stream = 1e30, adam16 = 1e30;
-    for (int round = 0; round < ROUNDS; round++) {
-        double t0 = now();
-        ops->update(&update);
-        double t1 = now();
-        zinf_probe_update(w, m, v, g, elements);
-        double t2 = now();
-        ops->update(&update16);
-        double t3 = now();
-        adam = t1 - t0 < adam ? t1 - t0 : adam;
-        stream = t2 - t1 < stream ? t2 - t1 : stream;
-        adam16 = t3 - t2 < adam16 ? t3 - t2 : adam16;
-    }
-    double count = (double)elements / 1e6;
-    printf("AdamW fp32: %.0f Mparam/s (%.1f GB/s), stream of the same bytes %.0f, ratio %.2f; bf16 "
-           "in and out: %.0f\n",
-           count / adam, count / adam * 28e-3, count / stream, stream / adam, count / adam16);
-    free(w), free(m), free(v), free(g), free(low);
 }
 
 /* Buffers of one layer, larger than any operation needs. */
@@ -281,7 +236,6 @@ int main(int argc, char **argv)
         printf("\n%d thread%s\n", threads, threads > 1 ? "s" : "");
         double products_s = bench_matmul(batch * sequence);
         bench_layer(batch, sequence, products_s);
-        bench_adam();
     }
     return 0;
 }
