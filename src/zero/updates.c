@@ -39,7 +39,6 @@ struct zinf_updates {
     struct progress *records; /* (record_count) */
     int *order; /* (order_count) records of the ring as they will be released in a step */
     int order_count;
-    int next; /* of `order`: not read ahead in this step */
     int64_t step;
     bool deciding;                /* between begin and decide */
     bool early;                   /* `update` is known before */
@@ -71,26 +70,58 @@ static bool has_spare(const struct zinf_updates *u, int record)
     return u->zero->records[record].has_spare;
 }
 
-/* The record to read next, -1: none. One whose last write is still under way must not be read. */
-static int choose(struct zinf_updates *u)
+/* Is it in memory or on the drive as the last update left it, neither read nor being written? */
+static bool is_at_rest(const struct zinf_updates *u, int record)
 {
-    bool waiting = false;
+    return u->records[record].stored == u->records[record].started;
+}
+
+/* The record to read ahead, -1: none. Of those that this step has not released the first that is
+ * not released soon: one that would be released before it is read lets the ring fall behind the
+ * backward pass, until at its end the first blocks, needed at once, stand last in line. What is
+ * left out so is read behind the backward pass; its weights are needed late. early: only of those
+ * that are released before DECIDE. */
+static int choose_ahead(const struct zinf_updates *u, bool early)
+{
+    const int lead = early ? u->zero->update_ring.options.buffer_count * 3 / 4 : 0;
+    int soon = -1, to_come = 0;
+    for (int i = 0; i < u->order_count; i++) {
+        int r = u->order[i];
+        const struct progress *p = &u->records[r];
+        if (p->released == u->step || (early && !has_spare(u, r)))
+            continue;
+        if (p->started < u->step && is_at_rest(u, r)) {
+            if (to_come >= lead)
+                return r;
+            soon = soon < 0 ? r : soon;
+        }
+        to_come++;
+    }
+    return soon;
+}
+
+/* The record to read next, -1: none. What an earlier step has released comes first, then what this
+ * step will release early, then what it has released. */
+static int choose(const struct zinf_updates *u)
+{
+    int oldest = -1, ahead = -1;
+    bool waiting = false, behind = false; /* for a buffer; since an earlier step */
     for (int r = 0; r < u->zero->record_count; r++) {
         const struct progress *p = &u->records[r];
-        if (p->released == p->started || !zinf_zero_passes(u->zero, r))
+        if (p->released <= p->started || !zinf_zero_passes(u->zero, r))
             continue;
-        if (p->released > p->started && p->stored == p->started)
-            return r;
-        waiting = waiting || p->released > p->started;
+        waiting = true;
+        behind = behind || p->released < u->step;
+        if (is_at_rest(u, r) && (oldest < 0 || p->released < u->records[oldest].released))
+            oldest = r;
     }
-    if (!u->deciding || is_serial(u) || waiting)
-        return -1;
-    while (u->next < u->order_count && u->records[u->order[u->next]].started == u->step)
-        u->next++;
-    if (u->next == u->order_count)
-        return -1;
-    const struct progress *p = &u->records[u->order[u->next]];
-    return p->stored == p->started ? u->order[u->next] : -1;
+    if (u->deciding && !is_serial(u) && !behind) {
+        if (u->early)
+            ahead = choose_ahead(u, true);
+        if (ahead < 0 && !waiting)
+            ahead = choose_ahead(u, false);
+    }
+    return ahead >= 0 ? ahead : oldest;
 }
 
 static void count_moved(struct zinf_updates *u, int64_t step, struct moved before)
@@ -333,7 +364,6 @@ void zinf_updates_begin(struct zinf_updates *u, const struct zinf_update *early)
     if (u->step == 0)
         find_order(u, u->zero->plan);
     u->step++;
-    u->next = 0;
     u->deciding = true;
     u->early = early && !is_serial(u);
     if (early)

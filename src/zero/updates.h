@@ -8,10 +8,12 @@
  * gradient is reduced, in the middle of the backward pass. Of the released records the one whose
  * weights are needed first goes first: record numbers are the order of the forward pass. Updates
  * are elementwise, so the order changes no bit. The next step does not wait: who reads a block's
- * weights waits for that block. While nothing is released the ring reads ahead what will be, in the
- * order of the plan's update lane; that cannot block, since whatever stands in the ring is released
- * without any update of the same step, and reading ahead for a step begins only when all records of
- * the step before are in the ring.
+ * weights waits for that block. The ring reads ahead what will be released, in the order of the
+ * plan's update lane; that cannot block, since whatever stands in the ring is released without any
+ * update of the same step, and reading ahead for a step begins only when all records of the step
+ * before are in the ring. Where the drive is slower than the backward pass, read-ahead leaves
+ * records out rather than fall behind: they are read when the backward pass has ended, and so the
+ * drive has work under the next forward pass, whose first blocks are not among them.
  *
  * An early update overwrites nothing that a skipped step would need: on NVMe it goes to the
  * record's spare extents, which become the current ones when the step is decided; weights in memory
