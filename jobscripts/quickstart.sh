@@ -2,7 +2,7 @@
 # From a fresh clone on Debian 12 to a trained model: installs what is missing (as root or with sudo), builds in ./build, makes a
 # corpus from two packages of English text, trains a small GPT-2 on four MPI ranks with ZeRO stage 3, optimizer state and parameters on disk,
 # and shows the curve.
-# About three minutes on two cores when the packages are there. Run it again: it goes on from its checkpoint, or says it is done.
+# Three to four minutes on two cores when the packages are there. Run it again: it goes on from its checkpoint, or says it is done.
 #
 #   sh jobscripts/quickstart.sh [ZINF OPTION...]          for example --set train.steps=2000
 set -eu
