@@ -28,10 +28,8 @@
 #include "device/device.h"
 
 #include <pthread.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -66,6 +64,7 @@ struct work {
 
 struct event {
     int64_t recorded, reached; /* how often */
+    double reached_s;
 };
 
 struct range {
@@ -132,6 +131,7 @@ static void carry_out(struct work *work)
         break;
     case RECORD:
         late.events[work->event].reached = work->generation;
+        late.events[work->event].reached_s = zinf_clock_s();
         break;
     case OPERATION:
         work->run(work);
@@ -560,8 +560,12 @@ static void *native_stream(struct zinf_device *device, enum zinf_stream stream)
 static double elapsed(struct zinf_device *device, int first, int second)
 {
     (void)device;
-    bool reached = late.events[first].reached && late.events[second].reached;
-    return reached ? 0 : -1; /* there is no time here, only order */
+    pthread_mutex_lock(&late.mutex);
+    const struct event *a = &late.events[first], *b = &late.events[second];
+    bool pending = a->reached < a->recorded || b->reached < b->recorded;
+    const double s = pending ? -1 : b->reached_s - a->reached_s;
+    pthread_mutex_unlock(&late.mutex);
+    return s;
 }
 
 static struct zinf_device_backend backend = {

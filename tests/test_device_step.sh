@@ -84,6 +84,17 @@ for stage in 1 3; do
     again llama-$stage-late llama-$stage 2 $stage $options
 done
 
+# Whether an operation took long is the device's to say: forward and backward of each block, step and micro-batch, and no more.
+config "$work/times.json" 3
+# shellcheck disable=SC2086
+program=$late ranks 2 "$work/times.json" --run-dir "$work/times" --set zinf.train.steps=4 $deep --set gradient_accumulation_steps=2 ||
+    fail "exit code $? with the table of the device's times"
+sed -n '/^on the device/,$p' "$work/out" > "$work/table"
+for row in forward backward; do
+    awk -v row=$row '$1 == row && $4 > 0 { n = $6 } END { exit n != 4 * 2 * 8 }' "$work/table" ||
+        { fail "the table of the device's times has no $row of 4 steps, 2 micro-batches, 8 blocks"; cat "$work/out"; }
+done
+
 # Stopped on one, gone on with on the other.
 bf16="--set bf16.enabled=true $deep"
 whole=resumed

@@ -9,6 +9,7 @@
 
 #include "base/version.h"
 #include "topology/machine.h"
+#include "zero/staged.h"
 
 static const char *activations_text(const struct zinf_run *run, char out[96])
 {
@@ -206,18 +207,36 @@ static void say_update_lane(struct zinf_run *run)
         busy, drive, records, records > 0 ? 100 * early / records : 0);
 }
 
+/* heading: a line above the table, or "". Collective. */
+static void say_table(struct zinf_run *run, const char *heading,
+                      const struct zinf_activity_totals *mine)
+{
+    struct zinf_activity_totals *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
+    zinf_comm_gather_small(run->comm, mine, sizeof *mine, all);
+    if (run->comm->rank == 0) {
+        char *table = zinf_activity_table(all, run->comm->size);
+        zinf_info("%s\n%s", heading, table);
+        free(table);
+    }
+    free(all);
+}
+
 void zinf_run_end_table(struct zinf_run *run)
 {
     struct zinf_activity_totals mine = zinf_activities_totals(&run->activities);
-    struct zinf_activity_totals *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
-    zinf_comm_gather_small(run->comm, &mine, sizeof mine, all);
-    if (run->comm->rank == 0) {
-        char *table = zinf_activity_table(all, run->comm->size);
-        zinf_info("\n%s", table);
-        free(table);
-    }
+    struct zinf_activity_totals device = {0};
+    zinf_staged_drain(&run->zero);
+    zinf_device_times_end(&run->step.times);
+    device = run->step.times.totals;
+    device.wall_s = mine.wall_s;
+    say_table(run, "", &mine);
+    if (zinf_staged(&run->zero))
+        say_table(
+            run,
+            "on the device, by events of its compute stream (above: the host, which only asks "
+            "for it):",
+            &device);
     if (run->zero.updates)
         say_update_lane(run);
     run->results.wall_s += mine.wall_s;
-    free(all);
 }

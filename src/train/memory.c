@@ -136,7 +136,8 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
         .plan = &run->plan,
         .evaluation_plan = &run->evaluation_plan,
         .dropout_key = zinf_rng_key((uint64_t)config->train.seed, "dropout"),
-        .activities = &run->activities};
+        .activities = &run->activities,
+        .first_event = zinf_run_step_event(run, training)};
     zinf_zero_layout(&run->zero, &options, plan, &run->device, &run->host);
     zinf_step_layout(&run->step, &step, &run->device, &run->host);
 }

@@ -50,13 +50,18 @@ size_t zinf_run_device_scratch(const struct zinf_run *run)
     return zinf_device_scratch_bytes(&shape);
 }
 
-/* Events of the plans come first, then the link's. */
-static int link_event(const struct zinf_run *run, bool training)
+int zinf_run_step_event(const struct zinf_run *run, bool training)
 {
     int events = zinf_staged_event_count(&run->evaluation_plan);
     if (training && zinf_staged_event_count(&run->plan) > events)
         events = zinf_staged_event_count(&run->plan);
     return events;
+}
+
+static int link_event(const struct zinf_run *run, bool training)
+{
+    return zinf_run_step_event(run, training) +
+           (training ? zinf_device_times_events(&run->plan) : 0);
 }
 
 /* How ranks exchange. Collective. A start that hangs is no slow disk: the watchdog's own time. */

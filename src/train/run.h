@@ -99,6 +99,8 @@ int zinf_run_agree_on(struct zinf_comm *comm, int status, const struct zinf_erro
 int zinf_run_open_processor(struct zinf_run *run, bool training);
 /** What a training run of this configuration cannot do yet on a device with memory of its own; NULL: nothing. Local. */
 const char *zinf_run_device_lacks(const struct zinf_config *config);
+/** The first event behind those of the plans: the step's; the link's come last. Local. */
+int zinf_run_step_event(const struct zinf_run *run, bool training);
 /** Working memory of one stream. Local. */
 size_t zinf_run_device_scratch(const struct zinf_run *run);
 /** Set peak_flops_per_rank: the device's data sheet, else measured by a product. After memory is taken, before weights are there. Collective. */

@@ -22,7 +22,8 @@ struct walk {
     const int32_t *inputs, *targets; /* of all micro-batches, in host memory */
     const int32_t *ids[2];           /* the same where operations find them */
     double loss_sum, counted;
-    double wait_s, nvme_wait_s;      /* of the compute lane, for the mover; for the drive */
+    double wait_s,
+        nvme_wait_s; /* of the compute lane (a device's stream), for the mover; for the drive */
     double inputs_wait_s;            /* for the drive, by inputs of layers, before the step */
     int64_t read_bytes, write_bytes; /* of NVMe but for updates, before the step */
     int64_t index;                   /* of the operation being carried out */
@@ -449,6 +450,7 @@ static void walk_plan(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
     struct zinf_activities *activities = walk->step->options.activities;
+    struct zinf_device_times *times = &walk->step->times;
     struct zinf_update early;
     if (walk->input)
         early = update_of(walk->input, 1);
@@ -461,10 +463,16 @@ static void walk_plan(struct walk *walk)
             &walk->plan->operations[ZINF_LANE_COMPUTE][walk->index];
         enum zinf_activity activity = activity_of(operation->kind);
         wait_for_operation(walk, operation->kind);
+        if (operation->kind == ZINF_PLAN_DECIDE && times->device)
+            walk->wait_s = zinf_device_times_decided(times, walk->index);
+        if (walk->input)
+            zinf_device_times_start(times, walk->index, activity);
         double begin_s = zinf_trace_on() ? zinf_clock_s() : 0;
         zinf_activity_start(activities, activity);
         carry_out(walk, operation);
         zinf_activity_stop(activities, activity);
+        if (walk->input)
+            zinf_device_times_stop(times, walk->index);
         zinf_plan_trace(walk->plan, ZINF_LANE_COMPUTE, walk->index, begin_s);
         tell(walk);
         zinf_zero_done(zero);

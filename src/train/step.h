@@ -11,6 +11,7 @@
 #include "model/transformer.h"
 #include "train/activity.h"
 #include "train/batch_copy.h"
+#include "train/device_times.h"
 #include "zero/activations.h"
 #include "zero/zero.h"
 
@@ -28,6 +29,7 @@ struct zinf_step_options {
     const struct zinf_plan *plan, *evaluation_plan;
     struct zinf_rng_key dropout_key;
     struct zinf_activities *activities; /* where the time of the compute lane is counted; borrowed */
+    int first_event;         /* of the device's: from there on they are the step's, zinf_device_times_events() of them */
 };
 
 struct zinf_step {
@@ -38,6 +40,7 @@ struct zinf_step {
     void *normalized;        /* final norm's output; later the scrap output of a recomputation */
     float *statistics;       /* (2, T) of the final norm */
     struct zinf_loss loss;   /* (T) each */
+    struct zinf_device_times times;
     struct zinf_batch_copy copy; /* of ids and losses, where device memory is not the host's */
     float *dy;               /* (T, C) gradient of `normalized` */
     void *dx;                /* (T, C) gradient on its way down */
@@ -48,7 +51,7 @@ struct zinf_step {
 /** Take the step's memory from counting or open pools, as zinf_zero_layout() does. */
 void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *options,
                       struct zinf_pool *device, struct zinf_pool *host);
-/** Make the swap file of the inputs, if they go to NVMe. Local. @return as zinf_swap_open() */
+/** Once zero has its device: make the swap file of the inputs, if they go to NVMe. Local. @return as zinf_swap_open() */
 int zinf_step_open(struct zinf_step *step, struct zinf_error *error);
 void zinf_step_release(struct zinf_step *step);
 

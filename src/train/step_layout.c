@@ -96,12 +96,16 @@ void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *op
 
 int zinf_step_open(struct zinf_step *step, struct zinf_error *error)
 {
+    const struct zinf_zero *zero = step->options.zero;
+    zinf_device_times_open(&step->times, zinf_staged(zero) ? zero->options.device : NULL,
+                           step->options.plan, step->options.first_event);
     return zinf_activations_open(&step->activations, error);
 }
 
 void zinf_step_release(struct zinf_step *step)
 {
     zinf_activations_close(&step->activations);
+    zinf_device_times_close(&step->times);
     free(step->saved);
     memset(step, 0, sizeof *step);
 }
