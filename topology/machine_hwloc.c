@@ -1,9 +1,9 @@
 /*
  * The node by hwloc, the only file that knows it. See topology.h.
  *
- * Only packages, cores, NUMA nodes and CPUs are asked for: no caches, no PCI bus, which on large
- * nodes take most of hwloc's time. hwloc leaves out what the control groups forbid and does not
- * look at the binding of this process, which is what is wanted here.
+ * Only packages, cores, NUMA nodes and CPUs are asked for: no caches, and no PCI bus unless devices
+ * are looked for, which on large nodes take most of hwloc's time. hwloc leaves out what the control
+ * groups forbid and does not look at the binding of this process, which is what is wanted here.
  */
 #include <hwloc.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ static void version(char *out, size_t out_bytes)
     snprintf(out, out_bytes, "interface %u.%u.%u", api >> 16, api >> 8 & 255, api & 255);
 }
 
-static int load(hwloc_topology_t *out, const struct zinf_topology_source *source)
+static int load(hwloc_topology_t *out, const struct zinf_topology_source *source, bool bus)
 {
     hwloc_topology_t machine;
     int status = hwloc_topology_init(&machine);
@@ -29,6 +29,8 @@ static int load(hwloc_topology_t *out, const struct zinf_topology_source *source
     hwloc_topology_set_type_filter(machine, HWLOC_OBJ_GROUP, HWLOC_TYPE_FILTER_KEEP_STRUCTURE);
     hwloc_topology_set_type_filter(machine, HWLOC_OBJ_PACKAGE, HWLOC_TYPE_FILTER_KEEP_ALL);
     hwloc_topology_set_type_filter(machine, HWLOC_OBJ_CORE, HWLOC_TYPE_FILTER_KEEP_ALL);
+    if (bus)
+        hwloc_topology_set_type_filter(machine, HWLOC_OBJ_PCI_DEVICE, HWLOC_TYPE_FILTER_KEEP_ALL);
     if (source->xml)
         status = hwloc_topology_set_xml(machine, source->xml);
     else if (source->synthetic)
@@ -85,7 +87,7 @@ static int read_topology(struct zinf_topology *topology, const struct zinf_topol
     hwloc_topology_t machine;
     hwloc_obj_t pu = NULL;
     bool has_cpus[ZINF_TOPOLOGY_NUMA] = {false};
-    if (load(&machine, source))
+    if (load(&machine, source, false))
         return -1;
     memset(topology, 0, sizeof *topology);
     snprintf(topology->reader, sizeof topology->reader, "hwloc");
@@ -102,5 +104,26 @@ static int read_topology(struct zinf_topology *topology, const struct zinf_topol
     return topology->cpu_count > 0 ? 0 : -1;
 }
 
+/* A device hangs below the object whose CPUs are nearest; hwloc knows no better below the machine
+ * itself, and then all of them come back. */
+static int near_bus(const struct zinf_topology_source *source, const char *const *bus_ids,
+                    int count, uint64_t (*cpus)[ZINF_CPUS_WORDS])
+{
+    hwloc_topology_t machine;
+    if (load(&machine, source, true))
+        return -1;
+    memset(cpus, 0, (size_t)count * sizeof *cpus);
+    for (int i = 0; i < count; i++) {
+        hwloc_obj_t device = hwloc_get_pcidev_by_busidstring(machine, bus_ids[i]);
+        hwloc_obj_t near = device ? hwloc_get_non_io_ancestor_obj(machine, device) : NULL;
+        int cpu = -1;
+        while (near && near->cpuset && (cpu = hwloc_bitmap_next(near->cpuset, cpu)) >= 0 &&
+               cpu < ZINF_CPUS)
+            zinf_cpus_add(cpus[i], cpu);
+    }
+    hwloc_topology_destroy(machine);
+    return 0;
+}
+
 const struct zinf_topology_reader zinf_topology_hwloc = {
-    .name = "hwloc", .version = version, .read = read_topology};
+    .name = "hwloc", .version = version, .read = read_topology, .near_bus = near_bus};

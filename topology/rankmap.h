@@ -76,6 +76,20 @@ int zinf_rankmap_place(const struct zinf_topology *topology,
 void zinf_rankmap_paths(const int *path_numa, int path_count, const int *rank_numa, int rank_count,
                         int *path_of);
 
+/** Where a rank's cores or a device are. -1: unknown, or several. */
+struct zinf_rankmap_near {
+    int numa, package;
+};
+
+/**
+ * Share out devices to the ranks of a node: no device has two ranks more than another, and as long as that leaves a choice a rank gets one of
+ * its NUMA node, else of its package, else the first that is left. Local, pure.
+ * @param devices    (device_count), at least one; ranks (rank_count)
+ * @param device_of  out, (rank_count): a device's number each
+ */
+void zinf_rankmap_devices(const struct zinf_rankmap_near *devices, int device_count,
+                          const struct zinf_rankmap_near *ranks, int rank_count, int *device_of);
+
 /** Restrict this process, all threads it has and those it will make, to place->cpus (BOUND; else nothing happens). @return 0 or an errno */
 int zinf_rankmap_apply(const struct zinf_binding *place);
 
@@ -86,6 +100,7 @@ struct zinf_rankmap_row {
     int local_rank, local_size; /* among the ranks of this host */
     struct zinf_binding place;
     char path[256]; /* its nvme_path; "" = none */
+    char device[64]; /* "cuda 2, 3b:00.0"; "" = the CPU, or not chosen */
 };
 
 /** All ranks of the job. Zeroed = empty. */
@@ -111,6 +126,23 @@ void zinf_rankmap_release(struct zinf_rankmap *map);
  */
 int zinf_rankmap_share_paths(struct zinf_rankmap *map, struct zinf_comm *comm,
                              const char *const *paths, int path_count);
+
+/** What a rank can choose a device from. */
+struct zinf_rankmap_choice {
+    const char *backend;        /* "cuda" */
+    const char *const *bus_ids; /* (count) as "00000000:3b:00.0"; "" = on no bus */
+    int count;                  /* 0: this rank has none, and takes part only */
+    const struct zinf_topology_source *source; /* NULL: this machine */
+};
+
+/**
+ * Give each rank a device near its cores and note it in the rows, where it is on a bus. Ranks of a node that can see the same devices share
+ * them out; one that sees others (a launcher has given each its own) chooses among those. After zinf_rankmap_open(). Collective over comm.
+ * @param sharing  out: ranks of this node that have this rank's device, itself too
+ * @return the number of this rank's device; -1 where count is 0
+ */
+int zinf_rankmap_share_devices(struct zinf_rankmap *map, struct zinf_comm *comm,
+                               const struct zinf_rankmap_choice *choice, int *sharing);
 
 /** One line: what was bound, or why nothing was. Owned by the caller. */
 char *zinf_rankmap_summary(const struct zinf_rankmap *map);

@@ -37,6 +37,7 @@ struct span {
     uint64_t cpus[ZINF_CPUS_WORDS]; /* of all of them */
     int numa_first, numa_last;      /* -1: unknown */
     int paths;                      /* different ones in a row */
+    int devices;                    /* ranks that have one */
 };
 
 static struct span host_span(const struct zinf_rankmap *map, int first)
@@ -51,6 +52,7 @@ static struct span host_span(const struct zinf_rankmap *map, int first)
             span.numa_first = row->place.numa;
         if (row->place.numa > span.numa_last)
             span.numa_last = row->place.numa;
+        span.devices += *row->device != '\0';
         span.paths += *row->path && (i == first || strcmp(row->path, row[-1].path) != 0);
     }
     return span;
@@ -60,7 +62,7 @@ static bool alike(const struct zinf_rankmap *map, const struct span *a, const st
 {
     return a->last - a->first == b->last - b->first && zinf_cpus_equal(a->cpus, b->cpus) &&
            a->numa_first == b->numa_first && a->numa_last == b->numa_last && a->paths == b->paths &&
-           map->rows[a->first].threads == map->rows[b->first].threads;
+           a->devices == b->devices && map->rows[a->first].threads == map->rows[b->first].threads;
 }
 
 static char *numa_text(int first, int last)
@@ -79,13 +81,21 @@ static char *append(char *text, char *line)
     return longer;
 }
 
-static char *rank_line(const struct zinf_rankmap *map, int rank, bool paths)
+/* Columns that some rank has something in. */
+struct columns {
+    bool devices, paths;
+};
+
+static char *rank_line(const struct zinf_rankmap *map, int rank, const struct columns *columns)
 {
     const struct zinf_rankmap_row *row = &map->rows[rank];
     char *cpus = zinf_cpus_print(row->place.cpus),
          *numa = numa_text(row->place.numa, row->place.numa);
-    char *line = zinf_format("%6d  %-16s %4s  %7d  %s%s%s", rank, row->host, numa, row->threads,
-                             cpus, paths ? "  " : "", paths ? row->path : "");
+    char *device = columns->devices ? zinf_format("  %-16s", row->device) : zinf_strdup("");
+    char *line =
+        zinf_format("%6d  %-16s %4s  %7d%s  %s%s%s", rank, row->host, numa, row->threads, device,
+                    cpus, columns->paths ? "  " : "", columns->paths ? row->path : "");
+    free(device);
     free(cpus);
     free(numa);
     return line;
@@ -105,8 +115,11 @@ static char *span_line(const struct zinf_rankmap *map, const struct span *first,
     char *line = zinf_format("%-11s %s: %d ranks x %d threads%s, NUMA %s, CPUs %s", ranks, hosts,
                              first->last - first->first + 1, row->threads, nodes > 1 ? " each" : "",
                              numa, cpus);
+    char *more = first->devices ? zinf_format("%s, %d with a device", line, first->devices)
+                                : zinf_strdup(line);
     char *all =
-        first->paths ? zinf_format("%s, %d nvme paths", line, first->paths) : zinf_strdup(line);
+        first->paths ? zinf_format("%s, %d nvme paths", more, first->paths) : zinf_strdup(more);
+    free(more);
     free(cpus);
     free(numa);
     free(ranks);
@@ -136,14 +149,17 @@ static char *compressed(const struct zinf_rankmap *map)
 
 char *zinf_rankmap_table(const struct zinf_rankmap *map)
 {
-    bool paths = false;
-    for (int i = 0; i < map->size; i++)
-        paths = paths || *map->rows[i].path;
+    struct columns columns = {false, false};
+    for (int i = 0; i < map->size; i++) {
+        columns.devices = columns.devices || *map->rows[i].device;
+        columns.paths = columns.paths || *map->rows[i].path;
+    }
     if (map->size > EACH_RANK_HAS_A_LINE)
         return compressed(map);
-    char *text = zinf_format("%6s  %-16s %4s  %7s  %s%s", "rank", "node", "NUMA", "threads", "CPUs",
-                             paths ? "  nvme_path" : "");
+    char *text = zinf_format("%6s  %-16s %4s  %7s%s  %s%s", "rank", "node", "NUMA", "threads",
+                             columns.devices ? "  device          " : "", "CPUs",
+                             columns.paths ? "  nvme_path" : "");
     for (int i = 0; i < map->size; i++)
-        text = append(text, rank_line(map, i, paths));
+        text = append(text, rank_line(map, i, &columns));
     return text;
 }

@@ -81,6 +81,50 @@ int zinf_topology_numa_of(const struct zinf_topology *topology, const uint64_t *
     return numa;
 }
 
+int zinf_topology_package_of(const struct zinf_topology *topology, const uint64_t *cpus)
+{
+    int package = -1;
+    for (int cpu = 0; cpu < ZINF_CPUS; cpu++) {
+        if (!zinf_cpus_has(cpus, cpu))
+            continue;
+        if (topology->cpu[cpu].core < 0 || (package >= 0 && package != topology->cpu[cpu].package))
+            return -1;
+        package = topology->cpu[cpu].package;
+    }
+    return package;
+}
+
+/* The kernel's own word, /sys/bus/pci/devices/0000:3b:00.0/local_cpulist. */
+static void near_bus_plain(const char *root, const char *bus_id, uint64_t *cpus)
+{
+    unsigned domain, bus, slot, function;
+    char list[4096] = "";
+    memset(cpus, 0, ZINF_CPUS_WORDS * sizeof *cpus);
+    if (sscanf(bus_id, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+        return;
+    char *path = zinf_format("%s/sys/bus/pci/devices/%04x:%02x:%02x.%x/local_cpulist", root, domain,
+                             bus, slot, function);
+    FILE *file = fopen(path, "re");
+    if (file && fgets(list, sizeof list, file))
+        zinf_cpus_parse(list, cpus);
+    if (file)
+        fclose(file);
+    free(path);
+}
+
+void zinf_topology_near_bus(const struct zinf_topology_source *source, const char *root,
+                            const char *const *bus_ids, int count,
+                            uint64_t (*cpus)[ZINF_CPUS_WORDS])
+{
+    const struct zinf_topology_source here = {NULL, NULL};
+    bool known = false;
+    for (int i = 0; readers[i] && !known; i++)
+        known = readers[i]->near_bus(source ? source : &here, bus_ids, count, cpus) == 0;
+    for (int i = 0; i < count; i++)
+        if (!known || zinf_cpus_count(cpus[i]) == 0)
+            near_bus_plain(root, bus_ids[i], cpus[i]);
+}
+
 /* The number in folder/numa_node; -1 when there is none or the kernel does not know. */
 static int numa_file(const char *folder)
 {

@@ -42,6 +42,9 @@ struct zinf_topology_reader {
     void (*version)(char *out, size_t out_bytes);
     /** @return 0, or -1 when it cannot be read: *topology is then undefined */
     int (*read)(struct zinf_topology *topology, const struct zinf_topology_source *source);
+    /** As zinf_topology_near_bus(). @return 0, or -1 when the bus cannot be read: *cpus are then undefined */
+    int (*near_bus)(const struct zinf_topology_source *source, const char *const *bus_ids,
+                    int count, uint64_t (*cpus)[ZINF_CPUS_WORDS]);
 };
 
 /** The readers compiled in, the best first; NULL behind the last. Without hwloc there is none. */
@@ -59,6 +62,20 @@ void zinf_topology_read(struct zinf_topology *topology, const struct zinf_machin
 int zinf_topology_cores(const struct zinf_topology *topology, const uint64_t *cpus);
 /** The NUMA node all these CPUs belong to; -1: several, or none is known. */
 int zinf_topology_numa_of(const struct zinf_topology *topology, const uint64_t *cpus);
+/** The same for the package. */
+int zinf_topology_package_of(const struct zinf_topology *topology, const uint64_t *cpus);
+
+/**
+ * The CPUs nearest to devices on the PCI bus: by the best reader that knows them, else by what the kernel says in sysfs. Local. Looks at the
+ * whole bus, which takes a while on large nodes: once a run, and where there is a choice only.
+ * @param source   NULL: this machine
+ * @param root     of sysfs: "" for this machine
+ * @param bus_ids  (count) as "00000000:3b:00.0"
+ * @param cpus     out, (count); empty: unknown
+ */
+void zinf_topology_near_bus(const struct zinf_topology_source *source, const char *root,
+                            const char *const *bus_ids, int count,
+                            uint64_t (*cpus)[ZINF_CPUS_WORDS]);
 
 /**
  * The NUMA node that the drive under a path is attached to. Local. Of a volume made of several drives (md, dm) the first counts.

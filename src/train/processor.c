@@ -2,9 +2,9 @@
  * The device that a rank computes on: chosen from the table of backends, opened before memory is
  * counted, and asked how fast it is.
  *
- * Ranks of a node take its devices in turn, by their number on the node as the communicator knows
- * it. Ranks with a device each exchange between them (device/link.h); more ranks than devices share
- * them, and gradients and weights then pass through host memory as between any ranks.
+ * Ranks of a node share its devices out, each one near its cores (topology/rankmap.h). Ranks with a
+ * device each exchange between them (device/link.h); more ranks than devices share them, and
+ * gradients and weights then pass through host memory as between any ranks.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -14,12 +14,6 @@
 #include "train/run.h"
 
 enum { LINK_EVENTS = 4 };
-
-/* Ranks of this node that compute on the same device as this one. */
-static int sharing(const struct zinf_run *run, int devices)
-{
-    return (run->comm->local_size - 1 - run->comm->local_rank % devices) / devices + 1;
-}
 
 const char *zinf_run_device_lacks(const struct zinf_config *config)
 {
@@ -85,17 +79,37 @@ static int open_link(struct zinf_run *run, bool training, struct zinf_error *err
     return status;
 }
 
+/* This rank's of the backend's devices. Collective; backend NULL: this rank has found none. */
+static int choose_device(struct zinf_run *run, const struct zinf_device_backend *backend)
+{
+    struct zinf_rankmap_choice choice = {.backend = backend ? backend->name : ""};
+    char why[512];
+    if (backend)
+        choice.count = backend->list(NULL, 0, why, sizeof why);
+    size_t room = (size_t)choice.count + 1;
+    struct zinf_device_properties *devices = zinf_alloc(room * sizeof *devices);
+    const char **bus_ids = zinf_alloc(room * sizeof *bus_ids);
+    if (backend)
+        backend->list(devices, choice.count, why, sizeof why);
+    for (int i = 0; i < choice.count; i++)
+        bus_ids[i] = devices[i].bus_id;
+    choice.bus_ids = bus_ids;
+    int index = zinf_rankmap_share_devices(&run->rankmap, run->comm, &choice, &run->device_ranks);
+    free(bus_ids);
+    free(devices);
+    return index;
+}
+
 static int open_processor(struct zinf_run *run, bool training, struct zinf_error *error)
 {
     const struct zinf_config *config = run->config;
     const struct zinf_device_backend *backend = NULL;
     int events = link_event(run, training);
-    char why[512];
     int status = zinf_device_choose(config->device, &backend, error);
+    int index = choose_device(run, status ? NULL : backend);
     if (status)
         return status;
-    int devices = backend->list(NULL, 0, why, sizeof why);
-    const struct zinf_device_options options = {.index = run->comm->local_rank % devices,
+    const struct zinf_device_options options = {.index = index,
                                                 .event_count = events + LINK_EVENTS,
                                                 .scratch_bytes = zinf_run_device_scratch(run),
                                                 .tune = !config->limits.deterministic};
@@ -108,7 +122,6 @@ static int open_processor(struct zinf_run *run, bool training, struct zinf_error
                               "%s; zinf.device \"cpu\" computes in host memory, where it works",
                               lacks);
     run->scratch_bytes = ZINF_STREAM_COUNT * options.scratch_bytes;
-    run->device_ranks = sharing(run, devices);
     return ZINF_OK;
 }
 
