@@ -112,27 +112,83 @@ static int try_folders(struct zinf_cuda_library *library, const char *list, char
     return -1;
 }
 
-/** site-packages of the Python environment that is active: a machine without a toolkit often has
- * the libraries there. */
+/** Try the package's folder below each folder that `pattern`, a glob, names. */
+static int try_packages(struct zinf_cuda_library *library, const char *pattern, char *other,
+                        size_t other_bytes)
+{
+    char whole[700];
+    glob_t found;
+    int status = -1;
+    snprintf(whole, sizeof whole, "%.600s/%s", pattern, library->package);
+    if (glob(whole, 0, NULL, &found))
+        return -1;
+    for (size_t i = 0; status && i < found.gl_pathc; i++)
+        status = try_folder(library, found.gl_pathv[i], other, other_bytes);
+    globfree(&found);
+    return status;
+}
+
+/** The packages of the Python installed under `prefix`, e.g. /opt/conda; a glob. */
+static int try_prefix(struct zinf_cuda_library *library, const char *prefix, char *other,
+                      size_t other_bytes)
+{
+    char pattern[600];
+    snprintf(pattern, sizeof pattern, "%.500s/lib/python3*/*-packages", prefix);
+    return try_packages(library, pattern, other, other_bytes);
+}
+
+/** The Pythons that a list of folders like $PATH leads to. In a virtual environment python3 is a
+ * link to another installation, but its packages lie beside the link. */
+static int try_path(struct zinf_cuda_library *library, const char *list, char *other,
+                    size_t other_bytes)
+{
+    while (list && *list) {
+        char folder[512], python[520];
+        int length = (int)strcspn(list, ":");
+        snprintf(folder, sizeof folder, "%.*s", length, list);
+        snprintf(python, sizeof python, "%s/python3", folder);
+        char *slash = strrchr(folder, '/');
+        if (slash > folder && !access(python, X_OK)) {
+            *slash = '\0';
+            if (!try_prefix(library, folder, other, other_bytes))
+                return 0;
+        }
+        list += length + (list[length] == ':');
+    }
+    return -1;
+}
+
+/** The folders of packages of the Pythons on this machine: a machine without a toolkit often has
+ * the libraries there. First the one that the user is in, then those on $PATH, then where images
+ * and people put one. No Python is started: it may take seconds, on every rank. */
 static int try_python(struct zinf_cuda_library *library, char *other, size_t other_bytes)
 {
     static const char *const variables[] = {"VIRTUAL_ENV", "CONDA_PREFIX"};
-    int status = -1;
-    for (size_t v = 0; status && v < sizeof variables / sizeof *variables; v++) {
+    static const char *const prefixes[] = {"/usr/local",  "/usr",          "/opt/*", "/opt/*/.venv",
+                                           "/opt/*/venv", "/opt/*/envs/*", "/venv",  "/root/*"};
+    const char *value = getenv("PYTHONPATH"), *home = getenv("HOME");
+    char folder[512];
+    for (size_t v = 0; v < sizeof variables / sizeof *variables; v++) {
         const char *prefix = getenv(variables[v]);
-        char pattern[700];
-        glob_t found;
-        if (!prefix || !*prefix)
-            continue;
-        snprintf(pattern, sizeof pattern, "%s/lib/python3*/site-packages/%s", prefix,
-                 library->package);
-        if (glob(pattern, 0, NULL, &found))
-            continue;
-        for (size_t i = 0; status && i < found.gl_pathc; i++)
-            status = try_folder(library, found.gl_pathv[i], other, other_bytes);
-        globfree(&found);
+        if (prefix && *prefix && !try_prefix(library, prefix, other, other_bytes))
+            return 0;
     }
-    return status;
+    while (value && *value) {
+        int length = (int)strcspn(value, ":");
+        snprintf(folder, sizeof folder, "%.*s", length, value);
+        if (length > 0 && !try_packages(library, folder, other, other_bytes))
+            return 0;
+        value += length + (value[length] == ':');
+    }
+    if (!try_path(library, getenv("PATH"), other, other_bytes))
+        return 0;
+    snprintf(folder, sizeof folder, "%.400s/.local", home ? home : "");
+    if (home && *home && !try_prefix(library, folder, other, other_bytes))
+        return 0;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (!try_prefix(library, prefixes[i], other, other_bytes))
+            return 0;
+    return -1;
 }
 
 static void find(struct zinf_cuda_library *library)

@@ -24,7 +24,8 @@ struct zinf_cuda_library {
 
 /**
  * Find and open a library, once; later calls give the same answer. Looks in the folders of ZINF_CUDA_LIBRARIES (separated by ':'), with the
- * loader, in the toolkit that zinf was compiled with, under /usr/local/cuda, and in the Python environment of VIRTUAL_ENV or CONDA_PREFIX.
+ * loader, in the toolkit that zinf was compiled with, under /usr/local/cuda, and in the packages of Python: of VIRTUAL_ENV, CONDA_PREFIX,
+ * PYTHONPATH, each python3 on PATH, ~/.local, and of environments in the usual places (/usr/local, /opt).
  * @return 0, or ZINF_E_RUNTIME with library->why
  */
 int zinf_cuda_library_open(struct zinf_cuda_library *library);
