@@ -22,6 +22,7 @@ struct zinf_bench {
     double seconds;        /* io, collectives: of one point in one round */
     int rounds;            /* everything that is compared is measured in turn, so often; best counts */
     int threads;           /* compute */
+    const char *device;    /* device: as in zinf.device */
     struct zinf_comm *comm; /* the job's; borrowed */
 };
 
@@ -54,6 +55,13 @@ void zinf_bench_gemm(const struct zinf_bench *bench, struct zinf_json *result);
  */
 int zinf_bench_collectives(const struct zinf_bench *bench, struct zinf_json *result,
                            struct zinf_error *error);
+/**
+ * The device's operations beside a product of large squares and a copy inside it, and copies to and from the host. "points": name, dtype, shape,
+ * seconds of a call, flop_per_s with of_product or bytes_per_s with of_copy (of the bytes that must move); of the copies in pieces of_plain.
+ * Sizes are the CPU's, smaller, where no card is meant. @return 0; ZINF_E_USAGE: no such device; ZINF_E_DOES_NOT_FIT
+ */
+int zinf_bench_device(const struct zinf_bench *bench, struct zinf_json *result,
+                      struct zinf_error *error);
 
 #ifdef __cplusplus
 }

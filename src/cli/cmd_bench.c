@@ -116,6 +116,31 @@ static void print_collectives(const struct zinf_json *result)
     }
 }
 
+static void print_device(const struct zinf_json *result)
+{
+    const struct zinf_json *points = zinf_json_get(result, "points");
+    printf("%s (%s):\n", zinf_json_string(result, "device", ""),
+           zinf_json_string(result, "kernels", ""));
+    for (size_t i = 0; i < points->count; i++) {
+        const struct zinf_json *one = points->members[i];
+        const double flop = number(one, "flop_per_s"), product = number(one, "of_product"),
+                     copy = number(one, "of_copy"), plain = number(one, "of_plain");
+        printf("%-19s %-5s %9.3f ms %9.2f %-8s", zinf_json_string(one, "name", ""),
+               zinf_json_string(one, "dtype", ""), 1e3 * number(one, "seconds"),
+               flop > 0 ? flop / 1e12 : number(one, "bytes_per_s") / 1e9,
+               flop > 0 ? "TFLOP/s" : "GB/s");
+        if (product > 0 || copy > 0 || plain > 0)
+            printf(" %.2f of the %s",
+                   product > 0 ? product
+                   : copy > 0  ? copy
+                               : plain,
+                   product > 0 ? "product"
+                   : copy > 0  ? "copy"
+                               : "plain copies");
+        printf("  (%s)\n", zinf_json_string(one, "shape", ""));
+    }
+}
+
 static int run_memory(const struct zinf_bench *bench, struct zinf_json *result,
                       struct zinf_error *error)
 {
@@ -154,18 +179,27 @@ static const struct subject {
     void (*print)(const struct zinf_json *result);
     struct setting usual, brief;
     bool by_all_ranks;
+    bool alone; /* not among "all" */
 } subjects[] = {
-    {"memory", run_memory, print_memory, {7, 0, 0}, {3, 0, 0}, false},
-    {"gemm", run_gemm, print_gemm, {7, 0, 0}, {3, 0, 0}, false},
-    {"adam", run_adam, print_adam, {7, 0, 0}, {3, 0, 0}, false},
-    {"io", zinf_bench_io, print_io, {2, 0.5, 1 << 30}, {1, 0.1, 256 << 20}, false},
+    {"memory", run_memory, print_memory, {7, 0, 0}, {3, 0, 0}, false, false},
+    {"gemm", run_gemm, print_gemm, {7, 0, 0}, {3, 0, 0}, false, false},
+    {"adam", run_adam, print_adam, {7, 0, 0}, {3, 0, 0}, false, false},
+    {"io", zinf_bench_io, print_io, {2, 0.5, 1 << 30}, {1, 0.1, 256 << 20}, false, false},
     {"checkpoint",
      zinf_bench_checkpoint,
      print_checkpoint,
      {3, 0, 1 << 30},
      {2, 0, 256 << 20},
+     false,
      false},
-    {"collectives", zinf_bench_collectives, print_collectives, {7, 0.05, 0}, {3, 0.02, 0}, true}};
+    {"collectives",
+     zinf_bench_collectives,
+     print_collectives,
+     {7, 0.05, 0},
+     {3, 0.02, 0},
+     true,
+     false},
+    {"device", zinf_bench_device, print_device, {5, 0.1, 0}, {5, 0.1, 0}, false, true}};
 enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
 static int read_size(const struct zinf_options *options, const char *name, int64_t minimum,
@@ -260,7 +294,7 @@ static int run_named(const char *name, const struct zinf_bench *bench, struct zi
                       subjects[i].name, subjects[i].name);
             continue;
         }
-        if (!named && !all)
+        if (!named && (!all || subjects[i].alone))
             continue;
         struct zinf_json *result = zinf_json_new(ZINF_JSON_OBJECT);
         status = run_subject(&subjects[i], bench, all, result, error);
@@ -273,7 +307,9 @@ static int run_named(const char *name, const struct zinf_bench *bench, struct zi
     if (!known)
         return zinf_error_set(
             error, ZINF_E_USAGE,
-            "zinf bench %s: right is io, adam, gemm, memory, collectives, checkpoint or all", name);
+            "zinf bench %s: right is io, adam, gemm, memory, collectives, checkpoint, device or "
+            "all",
+            name);
     return status;
 }
 
@@ -281,11 +317,15 @@ static int run(const struct zinf_context *context)
 {
     const struct zinf_options *options = context->options;
     struct zinf_bench bench = {.path = options->argument_count > 1 ? options->arguments[1] : ".",
+                               .device = "auto",
                                .comm = context->comm};
     struct zinf_error error = {0};
     struct zinf_json *results = zinf_json_new(ZINF_JSON_OBJECT);
     if (options->limits.threads)
         zinf_cpu_set_threads(options->limits.threads);
+    for (int i = 0; i < options->override_count; i++)
+        if (!strcmp(options->overrides[i].path, "zinf.device"))
+            bench.device = options->overrides[i].value;
     bench.threads = zinf_cpu_threads();
     int status = read_options(&bench, options, &error);
     if (!status)
@@ -306,13 +346,14 @@ static const struct zinf_option own_options[] = {
     {"--engine", "NAME", "io: only this one (io_uring, threads)"},
     {"--block-size", "SIZE", "io, collectives: only this one"},
     {"--queue-depth", "N", "io: only this one"},
-    {"--seconds", "S", "of one point in one round: io (0.5), collectives (0.05)"},
+    {"--seconds", "S", "of one point in one round: io (0.5), collectives (0.05), device (0.1)"},
     {"--rounds", "N", "how often everything is measured in turn; the best counts"},
     {0}};
 
 const struct zinf_command zinf_command_bench = {
     .name = "bench",
-    .arguments = "io [PATH] | checkpoint [PATH] | adam | gemm | memory | collectives | all [PATH]",
+    .arguments =
+        "io [PATH] | checkpoint [PATH] | adam | gemm | memory | collectives | device | all [PATH]",
     .summary = "measure this machine",
     .help = "io: the drive below PATH (default: here), by each I/O engine, block size and queue "
             "depth, with a nameless\n"
@@ -326,7 +367,10 @@ const struct zinf_command zinf_command_bench = {
             "exchange of blocks\n"
             "of several sizes among all ranks, beside memcpy on all ranks at once. all: these six "
             "with short\n"
-            "settings, about half a minute; options that are given count. Uses --threads N "
+            "settings, about half a minute; options that are given count. device: what zinf.device "
+            "(--device) gives: products,\n"
+            "attention, updates, norms, loss and copies beside the limits measured there. Uses "
+            "--threads N "
             "(default: what OpenMP\n"
             "offers).\n",
     .options = own_options,
