@@ -186,10 +186,23 @@ class Ops : public testing::TestWithParam<Backend>
     }
 };
 
+/** True for the first file of a program that asks: tests/test_gpu has several of these files, whose tests are all of the suite Ops and want
+ * the tables once. */
+inline bool first_of_program()
+{
+    static bool asked;
+    bool first = !asked;
+    asked = true;
+    return first;
+}
+
 } // namespace ops_test
 
 #define INSTANTIATE_OPS_TESTS()                                                                    \
-    INSTANTIATE_TEST_SUITE_P(Backends, Ops, testing::ValuesIn(ops_test::all_backends()),           \
+    static const std::vector<ops_test::Backend> ops_backends =                                     \
+        ops_test::first_of_program() ? ops_test::all_backends()                                    \
+                                     : std::vector<ops_test::Backend>();                           \
+    INSTANTIATE_TEST_SUITE_P(Backends, Ops, testing::ValuesIn(ops_backends),                       \
                              ops_test::backend_name)
 
 #endif
