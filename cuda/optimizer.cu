@@ -17,6 +17,7 @@ struct Operands {
     const void *gradient;
     void *low;
     int low_dtype;
+    bool low_only;
     zinf_coefficients coefficients;
 };
 
@@ -54,13 +55,15 @@ __device__ __forceinline__ void update(const Operands &op, int64_t at)
 #pragma unroll
     for (int i = 0; i < W; i++)
         w.item[i] = update_element<OPTIMIZER>(op.coefficients, w.item[i], widen(g.item[i]), m.item[i], v.item[i]);
+    if (op.low)
+        store_low<W>(op, at, w);
+    if (op.low_only)
+        return;
     store(op.weights + at, w);
     if (op.state0)
         store(op.state0 + at, m);
     if (OPTIMIZER == ZINF_ADAM)
         store(op.state1 + at, v);
-    if (op.low)
-        store_low<W>(op, at, w);
 }
 
 template <zinf_optimizer OPTIMIZER, typename G, bool WIDE>
@@ -106,6 +109,7 @@ void zinf_cuda_update(const struct zinf_update_op *op)
                                           op->gradient,
                                           op->low,
                                           (int)op->low_dtype,
+                                          op->low_only,
                                           zinf_coefficients_of(options)};
     switch (options->optimizer) {
     case ZINF_ADAM:

@@ -58,7 +58,8 @@ void check(const zinf_ops *ops, zinf_dtype dtype, zinf_update o, int64_t count)
         Array g = normal(dtype, count, 10 + (unsigned)o.step, 0.3);
         Array *copy = o.step == 2 ? &low16 : &low;
         zinf_update_op op = {o,        count, w.data(),      {m.data(), v.data()},
-                             g.data(), dtype, copy->dtype(), copy->data()};
+                             g.data(), dtype, copy->dtype(), copy->data(),
+                             false};
         ops->update(&op);
         ASSERT_TRUE(copy->guard_is_whole());
         for (int64_t i = 0; i < count; i++) {
@@ -141,7 +142,8 @@ TEST_P(Ops, SgdWithoutMomentumNeedsNoState)
     o.step = 1, o.gradient_scale = 1.0f;
     Vector<float> w(20, 1.0f);
     Array g(dtype, std::vector<double>(20, 2.0));
-    zinf_update_op op = {o, 20, w.data(), {nullptr, nullptr}, g.data(), dtype, ZINF_BF16, nullptr};
+    zinf_update_op op = {o,         20,      w.data(), {nullptr, nullptr}, g.data(), dtype,
+                         ZINF_BF16, nullptr, false};
     ops->update(&op);
     for (float x : w)
         ASSERT_NEAR(x, 1.0 - 1e-2 * 2.0, 2 * u32);
@@ -153,7 +155,8 @@ TEST_P(Ops, LionDoesNotMoveWhereThereIsNoSign)
     o.step = 1;
     Vector<float> w(20, 1.0f), m(20);
     Array g(dtype, std::vector<double>(20, 0.0));
-    zinf_update_op op = {o, 20, w.data(), {m.data(), nullptr}, g.data(), dtype, ZINF_BF16, nullptr};
+    zinf_update_op op = {o,         20,      w.data(), {m.data(), nullptr}, g.data(), dtype,
+                         ZINF_BF16, nullptr, false};
     ops->update(&op);
     for (float x : w)
         ASSERT_EQ(x, 1.0f);
@@ -166,8 +169,8 @@ TEST_P(Ops, PaddingOfZerosStaysZero)
         o.weight_decay = 0.1, o.momentum = 0.9, o.step = 5;
         Vector<float> w(50), m(50), v(50);
         Array g(dtype, std::vector<double>(50, 0.0)), low(ZINF_FP16, 50);
-        zinf_update_op op = {o,        50,    w.data(),  {m.data(), v.data()},
-                             g.data(), dtype, ZINF_FP16, low.data()};
+        zinf_update_op op = {o,         50,         w.data(), {m.data(), v.data()}, g.data(), dtype,
+                             ZINF_FP16, low.data(), false};
         ops->update(&op);
         for (int i = 0; i < 50; i++)
             ASSERT_TRUE(w[i] == 0 && m[i] == 0 && v[i] == 0 && low[i] == 0);
@@ -196,11 +199,41 @@ TEST_P(Ops, UpdateDoesNotDependOnWhereARunIsCut)
                                  from,
                                  dtype,
                                  ZINF_FP16,
-                                 nullptr};
+                                 nullptr,
+                                 false};
             ops->update(&op);
         }
     }
     EXPECT_TRUE(w[0] == w[1] && m[0] == m[1] && v[0] == v[1]);
+}
+
+TEST_P(Ops, WhatIsMadeAheadHasTheBitsOfTheUpdateAndChangesNothingElse)
+{
+    const int64_t count = 1003;
+    for (zinf_optimizer optimizer : {ZINF_ADAM, ZINF_ADAGRAD, ZINF_LION, ZINF_SGD})
+        for (zinf_dtype low_dtype : {ZINF_BF16, ZINF_FP16, ZINF_FP32}) {
+            zinf_update o = options(optimizer);
+            o.weight_decay = 0.1, o.momentum = 0.9, o.step = 5;
+            Array g = normal(dtype, count, 1), weights = normal(ZINF_FP32, count, 2),
+                  state = normal(ZINF_FP32, 2 * count, 3), ahead(low_dtype, count),
+                  low(low_dtype, count);
+            Vector<float> w(count), m(count), v(count);
+            for (int64_t i = 0; i < count; i++)
+                w[i] = (float)weights[i], m[i] = (float)state[i],
+                v[i] = (float)std::fabs(state[count + i]);
+            Vector<float> w2 = w, m2 = m, v2 = v;
+            zinf_update_op op = {o,        count, w.data(),  {m.data(), v.data()},
+                                 g.data(), dtype, low_dtype, ahead.data(),
+                                 true};
+            ops->update(&op);
+            ASSERT_TRUE(ahead.guard_is_whole());
+            ASSERT_TRUE(w == w2 && m == m2 && v == v2);
+            op.low = low.data(), op.low_only = false;
+            ops->update(&op);
+            ASSERT_FALSE(w == w2);
+            ASSERT_EQ(memcmp(ahead.data(), low.data(), (size_t)count * zinf_dtype_bytes(low_dtype)),
+                      0);
+        }
 }
 
 TEST_P(Ops, AdamWHasTheBitsOfItsFormulaWithFusedMultiplyAdds)
@@ -218,8 +251,8 @@ TEST_P(Ops, AdamWHasTheBitsOfItsFormulaWithFusedMultiplyAdds)
     Vector<float> w2 = w, m2 = m, v2 = v;
     for (o.step = 1; o.step <= 2; o.step++) {
         zinf_coefficients c = zinf_coefficients_of(&o);
-        zinf_update_op op = {o,        count, w.data(),  {m.data(), v.data()},
-                             g.data(), dtype, ZINF_BF16, low.data()};
+        zinf_update_op op = {o,         count,      w.data(), {m.data(), v.data()}, g.data(), dtype,
+                             ZINF_BF16, low.data(), false};
         ops->update(&op);
         for (int64_t i = 0; i < count; i++)
             w2[i] = zinf_cuda::update_element<ZINF_ADAM>(c, w2[i], (float)g[i], m2[i], v2[i]);

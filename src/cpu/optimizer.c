@@ -15,6 +15,7 @@ struct update {
     const void *gradient;
     enum zinf_dtype gradient_dtype, low_dtype;
     void *low;
+    bool low_only;
     struct zinf_coefficients coefficients;
 };
 
@@ -76,13 +77,15 @@ INLINE void update_vector(enum zinf_optimizer optimizer, enum zinf_dtype gradien
         w = lion(c, w, g, &m);
     else
         w = sgd(c, w, g, &m);
+    if (op->low)
+        store(op->low_dtype, op->low, i, left, w);
+    if (op->low_only)
+        return;
     store(ZINF_FP32, op->weights, i, left, w);
     if (op->state0)
         store(ZINF_FP32, op->state0, i, left, m);
     if (optimizer == ZINF_ADAM)
         store(ZINF_FP32, op->state1, i, left, v);
-    if (op->low)
-        store(op->low_dtype, op->low, i, left, w);
 }
 
 /** Whole vectors apart from the rest, and coefficients in a copy that stores cannot touch: both
@@ -137,6 +140,7 @@ void KERNEL(update)(const struct zinf_update_op *op)
                             .gradient_dtype = op->gradient_dtype,
                             .low_dtype = op->low_dtype,
                             .low = op->low,
+                            .low_only = op->low_only,
                             .coefficients = zinf_coefficients_of(options)};
     zinf_cpu_for(chunks(op->count, CHUNK), update_task, &update);
 }

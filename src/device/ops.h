@@ -141,6 +141,7 @@ struct zinf_update_op {
     enum zinf_dtype gradient_dtype;
     enum zinf_dtype low_dtype;
     void *low; /* the copy of the new weights, rounded to low_dtype; NULL = none */
+    bool low_only;        /* weights and state stay as they are: what the update would make of the weights goes to `low` alone */
 };
 
 /** Elements of one type rounded to another; from and to (count). */
