@@ -378,12 +378,22 @@ TEST(Config, AioAndOffloadKeysActOrSayThatTheyDoNot)
     EXPECT_EQ(c.report.no_effect.count, 6u) << all;
 }
 
-TEST(Config, PartialAndSuperOffloadAreRefusedByName)
+TEST(Config, SuperOffloadIsTakenAndSaysWhereItHasNoEffect)
 {
-    Config super(offload("", "\"device\": \"cpu\", \"super_offload\": true"));
-    EXPECT_EQ(super.report.errors.count, 1u);
-    expect_in(super.error(), "zero_optimization.offload_optimizer.super_offload: true would change "
-                             "the results");
+    Config absent(offload("", "\"device\": \"cpu\""));
+    EXPECT_EQ(absent.config->offload.super, ZINF_SUPER_OFFLOAD_AUTO);
+    EXPECT_EQ(absent.effective("zero_optimization.offload_optimizer.super_offload"), "null");
+    Config off(offload("", "\"device\": \"cpu\", \"super_offload\": false"));
+    EXPECT_EQ(off.config->offload.super, ZINF_SUPER_OFFLOAD_OFF);
+    Config on(offload("", "\"device\": \"cpu\", \"super_offload\": true"));
+    EXPECT_EQ(on.config->offload.super, ZINF_SUPER_OFFLOAD_ON);
+    EXPECT_EQ(on.report.errors.count + on.report.no_effect.count, 0u);
+    Config nowhere(offload("", "\"device\": \"none\", \"super_offload\": true"));
+    expect_in(nowhere.all(nowhere.report.no_effect), "offload_optimizer.super_offload");
+}
+
+TEST(Config, PartialOffloadIsRefusedByName)
+{
     Config check(offload("", "\"device\": \"cpu\", \"ratio\": 0.4"));
     EXPECT_EQ(check.status, 0);
     expect_in(check.all(check.report.not_yet), "offload_optimizer.ratio: 0.4");

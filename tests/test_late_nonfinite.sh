@@ -1,6 +1,7 @@
 #!/bin/sh
 # A gradient that is not finite late in a backward pass: the loss and all layers but the first are finite, so updates of these have begun when
-# it appears. The step is skipped, what was early is undone to the bit on every tier, and the parameter is named.
+# it appears. The step is skipped, what was early is undone to the bit on every tier, and the parameter is named. "late": beside a device of its
+# own memory (tests/late_device.c), where the new weights alone are early.
 #
 # How: one window of the text holds a letter that stands nowhere else. Its embedding alone has a value in column C; the first norm makes 1e38
 # of that, and no product reads it, since column C of q, k and v is 0. Row J of v is 0 too and column J of o 1e8, so the gradient of v's row J
@@ -49,15 +50,20 @@ for type in $types; do
         # shellcheck disable=SC2086
         ranks 2 "$work/ds.json" $common "$@" --run-dir "$base" || { fail "$base: $?"; cat "$work/out"; }
         checked "$base"
-        for tier in cpu nvme both; do
+        for tier in cpu nvme both late; do
             [ $tier != both ] || [ "$stage" -eq 3 ] || continue
             where="--set $o.device=$tier"
             [ $tier = cpu ] || where="--set $o.device=nvme --set $o.nvme_path=$work"
             [ $tier != both ] || where="$where --set $p.device=nvme --set $p.nvme_path=$work"
+            cpu=$program
+            [ $tier != late ] || { program=$(pwd)/tests/tools/zinf_late where="--set $o.device=cpu --set $o.super_offload=true"; }
             # shellcheck disable=SC2086
             ranks 2 "$work/ds.json" $common "$@" $where --run-dir "$base-$tier" || { fail "$base-$tier: $?"; cat "$work/out"; }
+            program=$cpu
             checked "$base-$tier"
             out=$("$tools/metrics_diff" "$base/metrics.jsonl" "$base-$tier/metrics.jsonl" 0) || fail "$base-$tier: $out"
+            [ $tier != late ] || grep -Eq 'new weights of [1-9][0-9]* more thrown away' "$work/out" ||
+                { fail "$base-late: no weights were made before DECIDE, so nothing was thrown away"; cat "$work/out"; }
             [ $tier = cpu ] || grep -Eq 'records, [1-9][0-9]* % of them in the backward pass' "$work/out" ||
                 { fail "$base-$tier: no update was early, so nothing was undone"; cat "$work/out"; }
             "$program" inspect --diff "$base/checkpoints/latest" "$base-$tier/checkpoints/latest" > "$work/diff" 2>&1 ||

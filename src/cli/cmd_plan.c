@@ -275,7 +275,7 @@ static int plan(const struct zinf_context *context, const struct job *job,
                               "zinf.model.config");
     int status = zinf_estimate(&e, config, (int)job->ranks, &job->budget, error);
     if (!status && json && listed)
-        status = zinf_estimate_plan_json(&operations, config, (int)job->ranks, error);
+        status = zinf_estimate_plan_json(&operations, config, (int)job->ranks, &job->budget, error);
     if (!status || status == ZINF_E_DOES_NOT_FIT) {
         if (json)
             print_json(job, &e, !status, operations);
@@ -286,7 +286,7 @@ static int plan(const struct zinf_context *context, const struct job *job,
         zinf_error_set(error, status, "this does not fit: a rank needs %s", e.exceeded);
     zinf_estimate_release(&e);
     if (!status && listed && !json)
-        return zinf_estimate_print_plan(config, (int)job->ranks, error);
+        return zinf_estimate_print_plan(config, (int)job->ranks, &job->budget, error);
     return status;
 }
 

@@ -94,6 +94,23 @@ static void say_inputs(const struct zinf_run *run)
                   inputs->window_count, (double)inputs->options.window_bytes / mib);
 }
 
+/* super_offload that was asked for and has nothing to do is said; what it needs of ds.json stands
+ * in the list of what has no effect. */
+static void say_offload_to_memory(const struct zinf_run *run)
+{
+    const struct zinf_offload *offload = &run->zero.options.offload;
+    const char *when = "";
+    if (run->ahead)
+        when = "; new weights are made in the backward pass, before the norm is known";
+    else if (run->plan.options.update_lane)
+        when = "; updates begin behind the norm";
+    else if (run->config->offload.super == ZINF_SUPER_OFFLOAD_ON)
+        when = "; super_offload has no effect on CPU ranks: there are no cores beside those that "
+               "compute";
+    zinf_info("offload     optimizer %s, parameters %s%s", tier_name(offload->optimizer),
+              tier_name(offload->parameters), when);
+}
+
 static void say_memory(const struct zinf_run *run)
 {
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
@@ -112,7 +129,7 @@ static void say_memory(const struct zinf_run *run)
               (double)bytes->optimizer / mib, (double)bytes->windows / mib,
               (double)bytes->communication / mib, (double)run->step.activation_bytes / mib,
               activations_text(run, text));
-    if (run->zero.record_count > 0)
+    if (zinf_zero_uses_nvme(&run->zero.options))
         zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe (%.1f spare, "
                   "for early updates) in %d records by %s%s, %.1f MiB of rings, %.1f MiB stay in "
                   "host memory",
@@ -124,10 +141,7 @@ static void say_memory(const struct zinf_run *run)
                   (double)bytes->rings / mib, (double)bytes->cache / mib);
     else if (run->zero.options.offload.optimizer != ZINF_TIER_DEVICE ||
              run->zero.options.offload.parameters != ZINF_TIER_DEVICE)
-        zinf_info("offload     optimizer %s, parameters %s%s",
-                  tier_name(run->zero.options.offload.optimizer),
-                  tier_name(run->zero.options.offload.parameters),
-                  bytes->cache ? "; all of it stays in host memory" : "");
+        say_offload_to_memory(run);
     say_inputs(run);
 }
 
@@ -192,19 +206,24 @@ static void say_update_lane(struct zinf_run *run)
 {
     struct zinf_updates_totals totals = zinf_updates_totals(run->zero.updates);
     struct zinf_updates_totals *all = zinf_alloc((size_t)run->comm->size * sizeof *all);
-    double busy = 0, drive = 0, records = 0, early = 0;
+    double busy = 0, drive = 0, records = 0, early = 0, refused = 0;
+    char reads[64] = "", thrown[64] = "";
     zinf_comm_gather_small(run->comm, &totals, sizeof totals, all);
     for (int i = 0; i < run->comm->size; i++) {
         busy += all[i].busy_s / run->comm->size;
         drive += all[i].read_wait_s / run->comm->size;
         records += (double)all[i].records / run->comm->size;
         early += (double)all[i].early_records / run->comm->size;
+        refused += (double)all[i].refused_records / run->comm->size;
     }
     free(all);
-    zinf_info(
-        "beside these, mean of the ranks: the update lane computed %.3f s and waited %.3f s for "
-        "its reads, %.0f records, %.0f %% of them in the backward pass",
-        busy, drive, records, records > 0 ? 100 * early / records : 0);
+    if (zinf_zero_uses_nvme(&run->zero.options))
+        snprintf(reads, sizeof reads, " and waited %.3f s for its reads", drive);
+    if (run->ahead)
+        snprintf(thrown, sizeof thrown, ", new weights of %.0f more thrown away", refused);
+    zinf_info("beside these, mean of the ranks: the update lane computed %.3f s%s, %.0f records, "
+              "%.0f %% of them in the backward pass%s",
+              busy, reads, records, records > 0 ? 100 * early / records : 0, thrown);
 }
 
 /* heading: a line above the table, or "". Collective. */

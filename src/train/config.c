@@ -266,6 +266,14 @@ static enum zinf_config_device device_at(const struct zinf_loader *loader, const
                                               : ZINF_CONFIG_DEVICE_NVME;
 }
 
+static enum zinf_config_super super_at(const struct zinf_loader *loader, const char *path)
+{
+    const struct zinf_json *value = zinf_json_path(loader->tree, path);
+    if (!value || value->type != ZINF_JSON_BOOL)
+        return ZINF_SUPER_OFFLOAD_AUTO;
+    return bool_at(loader, path) ? ZINF_SUPER_OFFLOAD_ON : ZINF_SUPER_OFFLOAD_OFF;
+}
+
 static void fill_offload(struct zinf_loader *loader)
 {
     struct zinf_config_offload *offload = &loader->config->offload;
@@ -278,6 +286,7 @@ static void fill_offload(struct zinf_loader *loader)
         (int)integer_at(loader, "zero_optimization.offload_optimizer.buffer_count");
     offload->parameter_buffers =
         (int)integer_at(loader, "zero_optimization.offload_param.buffer_count");
+    offload->super = super_at(loader, "zero_optimization.offload_optimizer.super_offload");
     offload->max_in_cpu = integer_at(loader, "zero_optimization.offload_param.max_in_cpu");
     offload->queue_depth = (int)integer_at(loader, "aio.queue_depth");
     offload->io_threads = (int)integer_at(loader, "aio.intra_op_parallelism");

@@ -80,12 +80,16 @@ struct zinf_config_train {
     int64_t max_nonfinite;
 };
 
+/** super_offload. AUTO: where it takes no memory. */
+enum zinf_config_super { ZINF_SUPER_OFFLOAD_AUTO, ZINF_SUPER_OFFLOAD_OFF, ZINF_SUPER_OFFLOAD_ON };
+
 enum zinf_config_device { ZINF_CONFIG_DEVICE_NONE, ZINF_CONFIG_DEVICE_CPU, ZINF_CONFIG_DEVICE_NVME };
 
 struct zinf_config_offload {
     enum zinf_config_device optimizer, parameters;
     struct zinf_config_list optimizer_paths, parameter_paths; /* nvme_path; ranks of a node share out several */
     int optimizer_buffers, parameter_buffers;
+    enum zinf_config_super super;
     int64_t max_in_cpu; /* elements of NVMe parameters that stay in host memory */
     int queue_depth, io_threads;
     int64_t block_bytes;

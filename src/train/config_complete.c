@@ -169,6 +169,19 @@ static void check_scheduler(struct zinf_loader *loader)
     }
 }
 
+/* What is asked for has nothing to begin with. */
+static void check_super_offload(struct zinf_loader *loader)
+{
+    const char *path = "zero_optimization.offload_optimizer.super_offload";
+    const char *optimizer = string_at(loader, "zero_optimization.offload_optimizer.device");
+    const char *parameters = string_at(loader, "zero_optimization.offload_param.device");
+    bool counts =
+        optimizer && !strcmp(optimizer, "cpu") && strcmp(parameters ? parameters : "", "nvme");
+    if (is_true(loader, path) && !counts)
+        zinf_loader_say(loader, &loader->report->no_effect, zinf_loader_place(loader, path), path,
+                        "%s", "");
+}
+
 static void check_offload(struct zinf_loader *loader)
 {
     static const char *const objects[] = {"zero_optimization.offload_param",
@@ -194,6 +207,7 @@ static void check_offload(struct zinf_loader *loader)
         free(path);
         free(text);
     }
+    check_super_offload(loader);
 }
 
 /* DeepSpeed's word for inputs of blocks in host memory; zinf's own key, where given, wins. */

@@ -12,14 +12,16 @@
 
 /* What planning needs of a run; release with zinf_run_close(). */
 static int open_planned(struct zinf_run *run, const struct zinf_config *config,
-                        struct zinf_comm *comm, int ranks, struct zinf_error *error)
+                        struct zinf_comm *comm, int ranks, const struct zinf_budget *budget,
+                        struct zinf_error *error)
 {
     memset(run, 0, sizeof *run);
     *comm = (struct zinf_comm){.size = ranks, .local_size = ranks};
     run->config = config;
     run->nvme_bytes = SIZE_MAX;
     run->comm = comm;
-    run->processor.properties.host_addressable = true;
+    run->own_memory = budget->own_memory;
+    run->processor.properties.host_addressable = !budget->own_memory;
     int status =
         zinf_model_new(&run->model, config->model.config, config->model.config_source, error);
     if (!status)
@@ -40,11 +42,10 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
     struct zinf_run run;
     struct zinf_comm comm;
     memset(estimate, 0, sizeof *estimate);
-    int status = open_planned(&run, config, &comm, ranks, error);
+    int status = open_planned(&run, config, &comm, ranks, budget, error);
     if (status)
         return status;
     run.nvme_bytes = budget->nvme;
-    run.processor.properties.host_addressable = !budget->own_memory;
     const char *lacks = budget->own_memory ? zinf_run_device_lacks(config) : NULL;
     if (lacks) {
         zinf_run_close(&run);
@@ -54,6 +55,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
     if (budget->own_memory)
         run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
     zinf_run_choose_kept_layers(&run, true, budget);
+    bool uses_nvme = zinf_zero_uses_nvme(&run.zero.options);
     *estimate = (struct zinf_estimate){.bytes = run.zero.bytes,
                                        .activation_bytes = run.step.activation_bytes,
                                        .inputs = run.step.activations.bytes,
@@ -69,7 +71,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
                                        .operations = run.plan.count[ZINF_LANE_COMPUTE] +
                                                      run.plan.count[ZINF_LANE_COMM],
                                        .windows = run.plan.window_count,
-                                       .records = run.zero.record_count,
+                                       .records = uses_nvme ? run.zero.record_count : 0,
                                        .checkpoint_bytes = checkpoint_bytes(&run),
                                        .checksum = run.plan.checksum};
     zinf_zero_nvme_traffic(&run.zero, &run.plan, &estimate->nvme_read_bytes,
@@ -174,11 +176,11 @@ static struct zinf_json *operations_json(const struct zinf_plan *plan, enum zinf
 }
 
 int zinf_estimate_plan_json(struct zinf_json **plan, const struct zinf_config *config, int ranks,
-                            struct zinf_error *error)
+                            const struct zinf_budget *budget, struct zinf_error *error)
 {
     struct zinf_run run;
     struct zinf_comm comm;
-    int status = open_planned(&run, config, &comm, ranks, error);
+    int status = open_planned(&run, config, &comm, ranks, budget, error);
     if (status)
         return status;
     *plan = zinf_json_new(ZINF_JSON_OBJECT);
@@ -189,12 +191,13 @@ int zinf_estimate_plan_json(struct zinf_json **plan, const struct zinf_config *c
     return ZINF_OK;
 }
 
-int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error)
+int zinf_estimate_print_plan(const struct zinf_config *config, int ranks,
+                             const struct zinf_budget *budget, struct zinf_error *error)
 {
     static const char *const others[] = {"communication", "compute", "communication"};
     struct zinf_run run;
     struct zinf_comm comm;
-    int status = open_planned(&run, config, &comm, ranks, error);
+    int status = open_planned(&run, config, &comm, ranks, budget, error);
     if (status)
         return status;
     for (int lane = 0; lane < ZINF_LANE_COUNT; lane++) {

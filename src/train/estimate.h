@@ -58,9 +58,10 @@ char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
 
 /** The same operations as JSON: a list for each lane, by its name; owned by the caller. @return as zinf_estimate() */
 int zinf_estimate_plan_json(struct zinf_json **plan, const struct zinf_config *config, int ranks,
-                            struct zinf_error *error);
+                            const struct zinf_budget *budget, struct zinf_error *error);
 /** Print every operation of a training step to standard output, lane by lane. @return as zinf_estimate() */
-int zinf_estimate_print_plan(const struct zinf_config *config, int ranks, struct zinf_error *error);
+int zinf_estimate_print_plan(const struct zinf_config *config, int ranks,
+                             const struct zinf_budget *budget, struct zinf_error *error);
 
 #ifdef __cplusplus
 }

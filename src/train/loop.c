@@ -267,7 +267,7 @@ static void write_line(struct loop *loop, double read_bytes, double write_bytes)
 static void settle(struct loop *loop)
 {
     double read_bytes = 0, write_bytes = 0;
-    if (!loop->unwritten)
+    if (!loop->unwritten && !loop->run->zero.updates)
         return;
     zinf_activity_start(&loop->run->activities, ZINF_ACTIVITY_OPTIMIZER);
     if (loop->run->zero.updates)
@@ -321,6 +321,8 @@ static void log_step(struct loop *loop)
     char line[ZINF_PROGRESS_LINE_BYTES];
     if (!run->zero.updates)
         settle(loop);
+    else if (run->zero.update_length == 0) /* the update moves nothing that a line tells */
+        write_line(loop, 0, 0);
     if (run->comm->rank != 0)
         return;
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_LOGGING);

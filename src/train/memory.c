@@ -71,6 +71,7 @@ static struct zinf_offload offload_of(const struct zinf_run *run)
         .optimizer_buffers = offload->optimizer_buffers,
         .parameter_buffers = offload->parameter_buffers,
         .record_elements = record / 1024 * 1024,
+        .ahead = run->ahead,
         .cache_bytes = run->cache_bytes,
         .resident_parameters = offload->max_in_cpu,
         .nvme_bytes = run->nvme_bytes > inputs ? run->nvme_bytes - inputs : 0,

@@ -44,6 +44,16 @@ size_t zinf_run_device_scratch(const struct zinf_run *run)
     return zinf_device_scratch_bytes(&shape);
 }
 
+void zinf_run_find_processor(struct zinf_run *run)
+{
+    const struct zinf_device_backend *backend = NULL;
+    struct zinf_device_properties first = {0};
+    struct zinf_error ignored;
+    char why[512];
+    run->own_memory = !zinf_device_choose(run->config->device, &backend, &ignored) &&
+                      backend->list(&first, 1, why, sizeof why) > 0 && !first.host_addressable;
+}
+
 int zinf_run_step_event(const struct zinf_run *run, bool training)
 {
     int events = zinf_staged_event_count(&run->evaluation_plan);

@@ -153,9 +153,22 @@ static void find_no_decay(struct zinf_run *run)
     }
 }
 
+/* Are new weights made before the norm is known? Where nobody has asked, only where that takes no
+ * memory. */
+static bool makes_weights_ahead(const struct zinf_run *run)
+{
+    const struct zinf_config_offload *offload = &run->config->offload;
+    bool wanted =
+        offload->super == ZINF_SUPER_OFFLOAD_ON ||
+        (offload->super == ZINF_SUPER_OFFLOAD_AUTO && run->config->precision.dtype != ZINF_FP32);
+    return wanted && run->own_memory && offload->optimizer == ZINF_CONFIG_DEVICE_CPU &&
+           offload->parameters != ZINF_CONFIG_DEVICE_NVME;
+}
+
 void zinf_run_build_plans(struct zinf_run *run, bool training)
 {
     const struct zinf_config *config = run->config;
+    run->ahead = training && makes_weights_ahead(run);
     struct zinf_plan_options options = {.model = run->model,
                                         .ranks = run->comm->size,
                                         .sharding = zinf_sharding_of_stage(config->zero.stage),
@@ -167,10 +180,12 @@ void zinf_run_build_plans(struct zinf_run *run, bool training)
                                         .prefetch_elements = config->zero.prefetch_bucket_size,
                                         .max_live_elements = config->zero.max_live_parameters,
                                         .max_reuse_elements = config->zero.max_reuse_distance};
+    /* Beside a device the host's cores are free for the update; those of a CPU rank compute. */
     options.update_lane = config->offload.optimizer == ZINF_CONFIG_DEVICE_NVME ||
-                          config->offload.parameters == ZINF_CONFIG_DEVICE_NVME;
-    options.early_updates = options.update_lane && config->gradient_clipping == 0 &&
-                            config->precision.dtype != ZINF_FP16;
+                          config->offload.parameters == ZINF_CONFIG_DEVICE_NVME ||
+                          (config->offload.optimizer == ZINF_CONFIG_DEVICE_CPU && run->own_memory);
+    options.early_updates = run->ahead || (options.update_lane && config->gradient_clipping == 0 &&
+                                           config->precision.dtype != ZINF_FP16);
     if (training)
         zinf_plan_build(&run->plan, &options);
     options.micro_count = 1;
@@ -235,6 +250,7 @@ static int open_common(struct zinf_run *run, bool training)
     if (status)
         return status;
     find_no_decay(run);
+    zinf_run_find_processor(run);
     zinf_run_build_plans(run, training);
     status = zinf_run_open_processor(run, training);
     if (!status)

@@ -43,6 +43,8 @@ struct zinf_run {
     struct zinf_model *model;
     struct zinf_batches *train, *eval; /* NULL: not needed by this command */
     struct zinf_plan plan, evaluation_plan;
+    bool own_memory;               /* what this rank computes on has memory of its own: known before it is open */
+    bool ahead;                    /* new weights are made before the norm is known: zinf_offload.ahead */
     struct zinf_device processor;  /* what this rank computes on; backend NULL: not open, a run that is only planned */
     int device_ranks;              /* ranks that share it */
     struct zinf_link_choice exchange; /* how ranks exchange what stands on their devices */
@@ -95,6 +97,8 @@ int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens);
 
 /** Log an error of this rank, then let all ranks agree: the message comes from the lowest rank that has one. Collective. */
 int zinf_run_agree_on(struct zinf_comm *comm, int status, const struct zinf_error *error);
+/** Set own_memory; a device that cannot be had is told where it is opened. Before the plans. Local. */
+void zinf_run_find_processor(struct zinf_run *run);
 /** Choose and open the device of zinf.device. After the plans, before memory is counted. Collective. @return 0 or ZINF_E_USAGE and what open() returns, logged */
 int zinf_run_open_processor(struct zinf_run *run, bool training);
 /** What a training run of this configuration cannot do yet on a device with memory of its own; NULL: nothing. Local. */

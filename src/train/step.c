@@ -225,10 +225,12 @@ static void update(struct walk *walk, const struct zinf_plan_operation *operatio
 {
     struct zinf_zero *zero = walk->step->options.zero;
     const struct zinf_update *update = walk->result->skipped ? NULL : &walk->update;
-    if (operation->block < 0)
-        walk->nvme_wait_s += zinf_zero_hand_over(zero, update);
-    else if (update)
+    if (operation->block < 0) {
+        double waited_s = zinf_zero_hand_over(zero, update);
+        walk->nvme_wait_s += zero->update_length > 0 ? waited_s : 0;
+    } else if (update) {
         zinf_zero_update(zero, operation->block, update);
+    }
 }
 
 /* Whoever asks while the step computes is heard in it: wishes are read here, not before it. */
@@ -266,10 +268,11 @@ static int64_t bytes_read(const struct zinf_step *step)
 static void set_report(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
-    double drive_s = zinf_lanes_drive_wait_s(zero->lanes);
+    double drive_s = zinf_lanes_delay_s(zero->lanes, ZINF_DELAY_DRIVE);
+    double update_s = zinf_lanes_delay_s(zero->lanes, ZINF_DELAY_UPDATE);
     int64_t before_read, before_write;
     zinf_zero_update_bytes(zero, true, &before_read, &before_write);
-    zero->report[REPORT_WAIT_COMM] = fmax(0, walk->wait_s - drive_s);
+    zero->report[REPORT_WAIT_COMM] = fmax(0, walk->wait_s - drive_s - update_s);
     zero->report[REPORT_WAIT_DATA] = walk->input->waited_data_s;
     zero->report[REPORT_WAIT_NVME] =
         walk->nvme_wait_s + drive_s + walk->step->activations.waited_s - walk->inputs_wait_s;
@@ -425,12 +428,15 @@ static void wait_for_operation(struct walk *walk, enum zinf_plan_kind kind)
     enum zinf_activity waiting =
         kind == ZINF_PLAN_DECIDE ? ZINF_ACTIVITY_WAIT_REDUCE : ZINF_ACTIVITY_WAIT_GATHER;
     struct zinf_lanes *lanes = walk->step->options.zero->lanes;
-    double drive_s = zinf_lanes_drive_wait_s(lanes);
+    double drive_s = zinf_lanes_delay_s(lanes, ZINF_DELAY_DRIVE);
+    double update_s = zinf_lanes_delay_s(lanes, ZINF_DELAY_UPDATE);
     zinf_activity_start(activities, waiting);
     walk->wait_s += zinf_zero_wait(walk->step->options.zero, walk->index);
     zinf_activity_stop(activities, waiting);
     zinf_activity_move(activities, waiting, ZINF_ACTIVITY_WAIT_NVME,
-                       zinf_lanes_drive_wait_s(lanes) - drive_s);
+                       zinf_lanes_delay_s(lanes, ZINF_DELAY_DRIVE) - drive_s);
+    zinf_activity_move(activities, waiting, ZINF_ACTIVITY_OPTIMIZER,
+                       zinf_lanes_delay_s(lanes, ZINF_DELAY_UPDATE) - update_s);
 }
 
 /* What this rank tells the others must stand before the mover asks for it: behind the last
@@ -446,6 +452,15 @@ static void tell(struct walk *walk)
         set_report(walk);
 }
 
+/* Of the gradient's sum of squares, loss scale in it: above this it will be clipped. */
+static double square_limit(const struct walk *walk)
+{
+    if (!walk->input || walk->input->gradient_clipping <= 0)
+        return INFINITY;
+    double norm = walk->input->gradient_clipping * walk->input->loss_scale;
+    return norm * norm;
+}
+
 static void walk_plan(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
@@ -457,7 +472,8 @@ static void walk_plan(struct walk *walk)
     walk->read_bytes = bytes_read(walk->step);
     walk->write_bytes = walk->step->activations.write_bytes;
     walk->inputs_wait_s = walk->step->activations.waited_s;
-    zinf_zero_begin(zero, walk->plan, walk->input && !walk->input->trace ? &early : NULL);
+    zinf_zero_begin(zero, walk->plan, walk->input && !walk->input->trace ? &early : NULL,
+                    square_limit(walk));
     for (walk->index = 0; walk->index < walk->plan->count[ZINF_LANE_COMPUTE]; walk->index++) {
         const struct zinf_plan_operation *operation =
             &walk->plan->operations[ZINF_LANE_COMPUTE][walk->index];

@@ -35,9 +35,18 @@ void zinf_zero_wait_for_update(struct zinf_zero *zero, int block)
 {
     if (!zero->updates)
         return;
-    zinf_lanes_on_drive(zero->lanes, true);
+    zinf_lanes_delayed_by(zero->lanes,
+                          zero->update_length > 0 ? ZINF_DELAY_DRIVE : ZINF_DELAY_UPDATE);
     zinf_updates_wait(zero->updates, block);
-    zinf_lanes_on_drive(zero->lanes, false);
+    zinf_lanes_delayed_by(zero->lanes, ZINF_DELAY_NONE);
+}
+
+/* The last step's gradient is still read where the weights were made ahead of the update. */
+static void wait_for_rest(struct zinf_zero *zero, int block)
+{
+    zinf_lanes_delayed_by(zero->lanes, ZINF_DELAY_UPDATE);
+    zinf_updates_wait_for_rest(zero->updates, block);
+    zinf_lanes_delayed_by(zero->lanes, ZINF_DELAY_NONE);
 }
 
 static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
@@ -49,9 +58,9 @@ static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operati
     if (zero->blocks[operation->block].weights) {
         memcpy(window + (size_t)zero->rank * bytes, zero->blocks[operation->block].weights, bytes);
     } else {
-        zinf_lanes_on_drive(zero->lanes, true);
+        zinf_lanes_delayed_by(zero->lanes, ZINF_DELAY_DRIVE);
         zinf_zero_fetch_shard(zero, operation->block, window + (size_t)zero->rank * bytes);
-        zinf_lanes_on_drive(zero->lanes, false);
+        zinf_lanes_delayed_by(zero->lanes, ZINF_DELAY_NONE);
     }
     zinf_zero_all_gather(zero, window, bytes);
 }
@@ -159,6 +168,8 @@ static void carry_out(void *context, int64_t index)
     case ZINF_PLAN_GATHER_WEIGHTS:
     case ZINF_PLAN_GATHER_GRADIENT:
     case ZINF_PLAN_REDUCE:
+        if (operation->kind == ZINF_PLAN_REDUCE && zero->updates)
+            wait_for_rest(zero, operation->block);
         if (staged)
             zinf_staged_carry_out(zero, operation, index);
         else
@@ -200,7 +211,7 @@ int zinf_zero_start(struct zinf_zero *zero, const struct zinf_pool *host, struct
 }
 
 void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan,
-                     const struct zinf_update *update)
+                     const struct zinf_update *update, double square_limit)
 {
     zero->plan = plan;
     zero->updating = update && zero->updates;
@@ -210,7 +221,8 @@ void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan,
     }
     zero->stale = false; /* the plan of a training step gathers them itself */
     if (zero->updating)
-        zinf_updates_begin(zero->updates, plan->options.early_updates ? update : NULL);
+        zinf_updates_begin(zero->updates, plan->options.early_updates ? update : NULL,
+                           square_limit);
     for (int i = 0; i < zero->options.model->block_count; i++)
         zero->blocks[i].square_sum = 0;
     zinf_zero_begin_fetches(zero, plan);

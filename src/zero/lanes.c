@@ -39,8 +39,9 @@ struct zinf_lanes {
     int64_t done[ZINF_LANE_COUNT];
     int64_t comm_operation_count;
     double last_progress_s;
-    bool compute_waits, on_drive; /* now: the compute lane for the mover; the mover for the drive */
-    double charged_s, drive_wait_s; /* both at once: counted up to; seconds */
+    bool compute_waits;                          /* now, for the mover */
+    enum zinf_lanes_delay delay;                 /* what the mover waits for now */
+    double charged_s, delay_s[ZINF_DELAY_COUNT]; /* both at once: counted up to; seconds */
     zinf_comm_operation_fn operation;
     void *context;
     bool stop;
@@ -104,8 +105,8 @@ static void sleep_watched(struct zinf_lanes *lanes, double grace_s)
 static void charge(struct zinf_lanes *lanes)
 {
     double now_s = zinf_clock_s();
-    if (lanes->compute_waits && lanes->on_drive)
-        lanes->drive_wait_s += now_s - lanes->charged_s;
+    if (lanes->compute_waits)
+        lanes->delay_s[lanes->delay] += now_s - lanes->charged_s;
     lanes->charged_s = now_s;
 }
 
@@ -216,7 +217,7 @@ void zinf_lanes_begin(struct zinf_lanes *lanes, int64_t comm_operation_count,
     lanes->operation = operation;
     lanes->context = context;
     lanes->last_progress_s = zinf_clock_s();
-    lanes->drive_wait_s = 0;
+    memset(lanes->delay_s, 0, sizeof lanes->delay_s);
     pthread_cond_broadcast(&lanes->changed);
     pthread_mutex_unlock(&lanes->mutex);
 }
@@ -245,19 +246,19 @@ void zinf_lanes_sleep(struct zinf_lanes *lanes, bool watched)
         pthread_cond_wait(&lanes->changed, &lanes->mutex);
 }
 
-void zinf_lanes_on_drive(struct zinf_lanes *lanes, bool on_drive)
+void zinf_lanes_delayed_by(struct zinf_lanes *lanes, enum zinf_lanes_delay delay)
 {
     pthread_mutex_lock(&lanes->mutex);
     charge(lanes);
-    lanes->on_drive = on_drive;
+    lanes->delay = delay;
     pthread_mutex_unlock(&lanes->mutex);
 }
 
-double zinf_lanes_drive_wait_s(struct zinf_lanes *lanes)
+double zinf_lanes_delay_s(struct zinf_lanes *lanes, enum zinf_lanes_delay delay)
 {
     pthread_mutex_lock(&lanes->mutex);
     charge(lanes);
-    double seconds = lanes->drive_wait_s;
+    double seconds = lanes->delay_s[delay];
     pthread_mutex_unlock(&lanes->mutex);
     return seconds;
 }

@@ -56,10 +56,12 @@ void zinf_lanes_changed(struct zinf_lanes *lanes);
 /** With the lock, which is given back meanwhile: sleep until something may have changed. watched: the watchdog looks on. */
 void zinf_lanes_sleep(struct zinf_lanes *lanes, bool watched);
 
-/** The mover begins or ends to wait for the drive (a fetch, or an update that must come first). */
-void zinf_lanes_on_drive(struct zinf_lanes *lanes, bool on_drive);
-/** Of the waits of the compute lane since begin: seconds in which the mover waited for the drive. */
-double zinf_lanes_drive_wait_s(struct zinf_lanes *lanes);
+/** What the mover may wait for itself: the drive (a fetch, or an update that passes there), or an update in memory. */
+enum zinf_lanes_delay { ZINF_DELAY_NONE, ZINF_DELAY_DRIVE, ZINF_DELAY_UPDATE, ZINF_DELAY_COUNT };
+/** The mover begins to wait for this; NONE: it ends to wait. */
+void zinf_lanes_delayed_by(struct zinf_lanes *lanes, enum zinf_lanes_delay delay);
+/** Of the waits of the compute lane since begin: seconds in which the mover waited for this. */
+double zinf_lanes_delay_s(struct zinf_lanes *lanes, enum zinf_lanes_delay delay);
 
 /** For use inside an operation: move a request on until it is complete, napping between tests. */
 void zinf_lanes_complete(struct zinf_lanes *lanes, struct zinf_comm_request *request);

@@ -45,7 +45,8 @@ static const struct zinf_ops *update_ops(const struct zinf_zero *zero)
 struct stretch {
     int64_t begin, count; /* elements of the owned part */
     float *master, *moment[2];
-    void *low; /* 16-bit weights; NULL in fp32 */
+    void *low;     /* where new weights are written beside `master`; NULL: nowhere */
+    bool low_only; /* and there alone */
 };
 
 static float *advance(float *values, int64_t elements)
@@ -114,18 +115,26 @@ static void update_run(struct zinf_zero *zero, int block, const struct stretch *
                     (size_t)part.begin * zinf_dtype_bytes(o->accumulation_dtype),
         .gradient_dtype = o->accumulation_dtype,
         .low_dtype = o->dtype,
-        .low = s->low ? (char *)s->low + (size_t)at * zinf_dtype_bytes(o->dtype) : NULL};
+        .low = s->low ? (char *)s->low + (size_t)at * zinf_dtype_bytes(o->dtype) : NULL,
+        .low_only = s->low_only};
     if (!run->decay)
         op.options.weight_decay = 0;
     update_ops(zero)->update(&op);
+}
+
+static void update_runs(struct zinf_zero *zero, int block, const struct stretch *s,
+                        const struct zinf_update *update)
+{
+    const struct zinf_block_state *state = &zero->blocks[block];
+    for (int i = 0; i < state->run_count; i++)
+        update_run(zero, block, s, &state->runs[i], update);
 }
 
 static void update_stretch(struct zinf_zero *zero, int block, const struct stretch *s,
                            const struct zinf_update *update)
 {
     struct zinf_block_state *state = &zero->blocks[block];
-    for (int i = 0; i < state->run_count; i++)
-        update_run(zero, block, s, &state->runs[i], update);
+    update_runs(zero, block, s, update);
     state->behind = state->mirror && state->mirror != state->weights;
 }
 
@@ -194,6 +203,29 @@ void zinf_zero_update_record(struct zinf_zero *zero, int number, char *buffer,
         update_stretch(zero, block, &cut, update);
         memcpy(kept.gradient + (size_t)at * kept.gradient_bytes, zero->old_weights, bytes);
     }
+}
+
+void zinf_zero_update_ahead(struct zinf_zero *zero, int number, const struct zinf_update *update)
+{
+    struct stretch s = stretch_of_record(zero, number, NULL);
+    ZINF_ASSERT(s.low && s.low != s.master);
+    s.low_only = true;
+    update_stretch(zero, zero->records[number].block, &s, update);
+}
+
+/* Who reads the weights meanwhile, and clears `behind`, is not disturbed. */
+void zinf_zero_update_rest(struct zinf_zero *zero, int number, const struct zinf_update *update)
+{
+    struct stretch s = stretch_of_record(zero, number, NULL);
+    s.low = NULL;
+    update_runs(zero, zero->records[number].block, &s, update);
+}
+
+void zinf_zero_restore_output(struct zinf_zero *zero, int number)
+{
+    const struct stretch s = stretch_of_record(zero, number, NULL);
+    const struct zinf_cast cast = {ZINF_FP32, zero->options.dtype, s.count};
+    update_ops(zero)->cast(&cast, s.master, s.low);
 }
 
 void zinf_zero_undo_record(struct zinf_zero *zero, int number)

@@ -1,8 +1,8 @@
 /*
- * The NVMe tier of ZeRO's states: blocks cut into records, records into extents, and the two rings
- * in which they pass: the update lane's, and the mover's for fetches of weights. What residency.c
- * keeps in host memory has no extent and does not pass. Source: ZeRO-Infinity, arXiv:2104.07857,
- * section 5.2 (infinity offload engine).
+ * Blocks cut into records for the update lane, and the NVMe tier of ZeRO's states: records cut into
+ * extents, and the two rings in which they pass: the update lane's, and the mover's for fetches of
+ * weights. What residency.c keeps in host memory has no extent and does not pass. Source:
+ * ZeRO-Infinity, arXiv:2104.07857, section 5.2 (infinity offload engine).
  */
 #include "zero/zero.h"
 
@@ -29,11 +29,11 @@ static size_t element_bytes(const struct zinf_zero *zero, int part)
     return part == ZINF_PART_LOW ? zinf_dtype_bytes(zero->options.dtype) : sizeof(float);
 }
 
-static bool any_streams(const struct zinf_zero *zero)
+bool zinf_zero_uses_nvme(const struct zinf_zero_options *o)
 {
     bool any = false;
     for (int part = 0; part < ZINF_RING_PARTS; part++)
-        any = any || zinf_zero_streams(&zero->options, part);
+        any = any || zinf_zero_streams(o, part);
     return any;
 }
 
@@ -232,14 +232,17 @@ void zinf_zero_layout_records(struct zinf_zero *zero, const struct zinf_plan *pl
                               struct zinf_pool *host)
 {
     int64_t kept = 0;
-    if (!any_streams(zero))
+    bool on_nvme = zinf_zero_uses_nvme(&zero->options);
+    if (!on_nvme && !plan->options.update_lane)
         return;
     if (zero->cut_elements != zero->options.offload.record_elements)
         cut_blocks(zero);
     zero->swap_bytes[0] = zero->swap_bytes[1] = 0;
     zinf_zero_choose_resident(zero);
-    zinf_zero_lay_out_resident(zero, host);
     make_items(zero);
+    if (!on_nvme)
+        return;
+    zinf_zero_lay_out_resident(zero, host);
     make_spares(zero, plan);
     for (int r = 0; r < zero->record_count; r++) {
         const struct zinf_record *record = &zero->records[r];

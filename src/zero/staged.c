@@ -231,9 +231,9 @@ static void shard_to_device(struct zinf_zero *zero, int block, char *own, size_t
         copy(zero, ZINF_STREAM_COPY_IN, own, from, bytes);
     } else {
         char *buffer = gather_buffer(zero);
-        zinf_lanes_on_drive(zero->lanes, true);
+        zinf_lanes_delayed_by(zero->lanes, ZINF_DELAY_DRIVE);
         zinf_zero_fetch_shard(zero, block, buffer);
-        zinf_lanes_on_drive(zero->lanes, false);
+        zinf_lanes_delayed_by(zero->lanes, ZINF_DELAY_NONE);
         copy_in(zero, own, bytes);
     }
     record(zero, ZINF_EVENT_OWN, ZINF_STREAM_COPY_IN);
@@ -278,9 +278,9 @@ static void gather_window(struct zinf_zero *zero, const struct zinf_plan_operati
         return;
     }
     char *buffer = gather_buffer(zero);
-    zinf_lanes_on_drive(zero->lanes, !state->weights);
+    zinf_lanes_delayed_by(zero->lanes, state->weights ? ZINF_DELAY_NONE : ZINF_DELAY_DRIVE);
     shard_to_host(zero, operation->block, buffer + (size_t)zero->rank * bytes, bytes);
-    zinf_lanes_on_drive(zero->lanes, false);
+    zinf_lanes_delayed_by(zero->lanes, ZINF_DELAY_NONE);
     zinf_zero_all_gather(zero, buffer, bytes);
     copy_in(zero, window, (size_t)zero->ranks * bytes);
 }

@@ -68,6 +68,11 @@ static void *beyond(void *array, int64_t elements, enum zinf_dtype dtype)
     return array ? (char *)array + (size_t)elements * zinf_dtype_bytes(dtype) : NULL;
 }
 
+bool zinf_zero_has_master(const struct zinf_zero_options *o)
+{
+    return o->dtype != ZINF_FP32 || o->offload.ahead;
+}
+
 /* Master and moments of the owned part; what streams is counted where its records are cut. */
 static void lay_out_optimizer(struct zinf_zero *zero, int block, struct zinf_pool *device,
                               struct zinf_pool *host)
@@ -76,7 +81,8 @@ static void lay_out_optimizer(struct zinf_zero *zero, int block, struct zinf_poo
     struct zinf_block_state *state = &zero->blocks[block];
     struct zinf_range owned = zinf_zero_owned(zero, block);
     size_t bytes = (size_t)(owned.end - owned.begin) * sizeof(float);
-    int arrays = (o->training ? o->moment_count : 0) + (o->dtype != ZINF_FP32);
+    bool master = zinf_zero_has_master(o);
+    int arrays = (o->training ? o->moment_count : 0) + master;
     if (o->offload.optimizer != ZINF_TIER_NVME)
         zero->bytes.optimizer += (size_t)arrays * bytes;
     for (int i = 0; o->training && i < o->moment_count; i++)
@@ -84,11 +90,8 @@ static void lay_out_optimizer(struct zinf_zero *zero, int block, struct zinf_poo
     void *weights = state->mirror;
     if (!weights)
         weights = beyond(state->weights, o->sharding.parameters ? 0 : owned.begin, o->dtype);
-    if (o->dtype != ZINF_FP32)
-        state->master = take(o->offload.optimizer, device, host, bytes);
-    else
-        state->master = weights;
-    state->low = o->dtype != ZINF_FP32 ? weights : NULL;
+    state->master = master ? take(o->offload.optimizer, device, host, bytes) : weights;
+    state->low = master ? weights : NULL;
 }
 
 /* On ranks that exchange through the host a shard is read there: where the host has updated it, it

@@ -1,14 +1,13 @@
 /*
- * The thread of the update lane and the state of each record. See updates.h.
+ * The thread of the update lane, and the records that pass through the ring. See updates.h.
  *
  * Everything but the ring stands under the lock of the lanes; the ring and its engine are the
  * thread's alone while it has something to do, and the caller's after zinf_updates_drain(). What
  * the thread does next is looked up anew after every piece of work: a record is milliseconds, a
  * look over all records microseconds.
  */
-#include "zero/updates.h"
+#include "zero/updates_internal.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,43 +16,6 @@
 #include "base/clock.h"
 #include "base/trace.h"
 #include "zero/staged.h"
-#include "zero/zero.h"
-
-/* Numbers of training steps, from 1: for which step something was last done. */
-struct progress {
-    int64_t started;  /* taken into the ring */
-    int64_t released; /* may be updated */
-    int64_t updated;
-    int64_t stored;   /* and on the drive, out of the ring */
-    bool spare_taken; /* by an early update that is not decided yet */
-};
-
-struct moved {
-    int64_t read_bytes, write_bytes;
-};
-
-struct zinf_updates {
-    struct zinf_zero *zero;
-    pthread_t thread;
-    bool stop;
-    struct progress *records; /* (record_count) */
-    int *order; /* (order_count) records of the ring as they will be released in a step */
-    int order_count;
-    int64_t step;
-    bool deciding;                /* between begin and decide */
-    bool early;                   /* `update` is known before */
-    bool undo;                    /* wanted by decide */
-    struct zinf_update update[2]; /* by the parity of the step */
-    struct moved moved[2];        /* the same */
-    int in_ring;
-    int current; /* record being updated, -1 = none */
-    struct zinf_updates_totals totals;
-};
-
-static int64_t parity(int64_t step)
-{
-    return step & 1;
-}
 
 static bool is_serial(const struct zinf_updates *u)
 {
@@ -87,7 +49,7 @@ static int choose_ahead(const struct zinf_updates *u, bool early)
     int soon = -1, to_come = 0;
     for (int i = 0; i < u->order_count; i++) {
         int r = u->order[i];
-        const struct progress *p = &u->records[r];
+        const struct zinf_update_progress *p = &u->records[r];
         if (p->released == u->step || (early && !has_spare(u, r)))
             continue;
         if (p->started < u->step && is_at_rest(u, r)) {
@@ -107,7 +69,7 @@ static int choose(const struct zinf_updates *u)
     int oldest = -1, ahead = -1;
     bool waiting = false, behind = false; /* for a buffer; since an earlier step */
     for (int r = 0; r < u->zero->record_count; r++) {
-        const struct progress *p = &u->records[r];
+        const struct zinf_update_progress *p = &u->records[r];
         if (p->released <= p->started || !zinf_zero_passes(u->zero, r))
             continue;
         waiting = true;
@@ -124,17 +86,18 @@ static int choose(const struct zinf_updates *u)
     return ahead >= 0 ? ahead : oldest;
 }
 
-static void count_moved(struct zinf_updates *u, int64_t step, struct moved before)
+static void count_moved(struct zinf_updates *u, int64_t step, struct zinf_update_moved before)
 {
     const struct zinf_ring *ring = &u->zero->update_ring;
-    struct moved *moved = &u->moved[parity(step)];
+    struct zinf_update_moved *moved = &u->moved[zinf_updates_parity(step)];
     moved->read_bytes += ring->read_bytes - before.read_bytes;
     moved->write_bytes += ring->write_bytes - before.write_bytes;
 }
 
-static struct moved ring_bytes(const struct zinf_updates *u)
+static struct zinf_update_moved ring_bytes(const struct zinf_updates *u)
 {
-    return (struct moved){u->zero->update_ring.read_bytes, u->zero->update_ring.write_bytes};
+    return (struct zinf_update_moved){u->zero->update_ring.read_bytes,
+                                      u->zero->update_ring.write_bytes};
 }
 
 /* Each of these does one piece of work if there is one. The lock is held, and given back
@@ -146,27 +109,28 @@ static bool start_read(struct zinf_updates *u)
     int record = choose(u);
     if (record < 0 || !zinf_ring_has_room(&zero->update_ring))
         return false;
-    struct progress *p = &u->records[record];
+    struct zinf_update_progress *p = &u->records[record];
     p->started = p->released > p->started ? p->released : u->step;
     int64_t step = p->started;
     u->in_ring++;
     zinf_lanes_unlock(zero->lanes);
-    struct moved before = ring_bytes(u);
+    struct zinf_update_moved before = ring_bytes(u);
     zinf_ring_add(&zero->update_ring, &zero->update_items[record]);
     zinf_lanes_lock(zero->lanes);
     count_moved(u, step, before);
     return true;
 }
 
-/* "layer 3, record 17, step 2" */
-static void trace(const struct zinf_updates *u, int record, int64_t step, double begin_s)
+void zinf_updates_trace(const struct zinf_updates *u, int record, int64_t step, double begin_s,
+                        const char *what)
 {
     char block[96], text[192];
     if (!zinf_trace_on())
         return;
     zinf_plan_block_name(u->zero->options.model, u->zero->records[record].block, block,
                          sizeof block);
-    snprintf(text, sizeof text, "%s, record %d, step %lld", block, record + 1, (long long)step);
+    snprintf(text, sizeof text, "%s, record %d, step %lld%s", block, record + 1, (long long)step,
+             what);
     zinf_trace_event(ZINF_TRACE_UPDATE, text, begin_s, zinf_clock_s());
 }
 
@@ -186,20 +150,20 @@ static bool update_head(struct zinf_updates *u)
     int record = head ? number_of(u, head) : -1;
     if (!head || u->records[record].released == u->records[record].updated)
         return false;
-    struct progress *p = &u->records[record];
+    struct zinf_update_progress *p = &u->records[record];
     int64_t step = p->released;
     bool early = u->deciding && step == u->step;
-    struct zinf_update update = u->update[parity(step)];
+    struct zinf_update update = u->update[zinf_updates_parity(step)];
     u->current = record;
     zinf_lanes_unlock(zero->lanes);
     double begin_s = zinf_clock_s();
     char *buffer = zinf_ring_next(&zero->update_ring);
     double read_s = zinf_clock_s();
-    struct moved before = ring_bytes(u);
+    struct zinf_update_moved before = ring_bytes(u);
     zinf_zero_update_record(zero, record, buffer, &update, early);
     store(u, record, early);
     double end_s = zinf_clock_s();
-    trace(u, record, step, read_s);
+    zinf_updates_trace(u, record, step, read_s, "");
     zinf_lanes_lock(zero->lanes);
     count_moved(u, step, before);
     u->totals.records++;
@@ -213,34 +177,6 @@ static bool update_head(struct zinf_updates *u)
         zinf_zero_take_spare(zero, record);
         p->spare_taken = false;
     }
-    zinf_lanes_changed(zero->lanes);
-    return true;
-}
-
-/* A released record that does not pass through the ring. */
-static bool update_resident(struct zinf_updates *u)
-{
-    struct zinf_zero *zero = u->zero;
-    int record = 0;
-    while (record < zero->record_count &&
-           (u->records[record].released == u->records[record].updated ||
-            zinf_zero_passes(zero, record)))
-        record++;
-    if (record == zero->record_count)
-        return false;
-    struct progress *p = &u->records[record];
-    struct zinf_update update = u->update[parity(p->released)];
-    u->current = record;
-    zinf_lanes_unlock(zero->lanes);
-    double begin_s = zinf_clock_s();
-    zinf_zero_update_record(zero, record, NULL, &update, false);
-    double end_s = zinf_clock_s();
-    trace(u, record, p->released, begin_s);
-    zinf_lanes_lock(zero->lanes);
-    u->totals.records++;
-    u->totals.busy_s += end_s - begin_s;
-    u->current = -1;
-    p->started = p->updated = p->stored = p->released;
     zinf_lanes_changed(zero->lanes);
     return true;
 }
@@ -261,7 +197,7 @@ static bool collect(struct zinf_updates *u, bool wait)
     }
     if (!item)
         return false;
-    struct progress *p = &u->records[number_of(u, item)];
+    struct zinf_update_progress *p = &u->records[number_of(u, item)];
     p->stored = p->started;
     u->in_ring--;
     zinf_lanes_changed(zero->lanes);
@@ -280,9 +216,11 @@ static bool undo_step(struct zinf_updates *u)
     for (int r = 0; r < zero->record_count; r++)
         if (u->records[r].spare_taken)
             zinf_zero_undo_record(zero, r);
+    zinf_updates_undo_ahead(u);
     zinf_lanes_lock(zero->lanes);
     for (int r = 0; r < zero->record_count; r++)
-        u->records[r] = (struct progress){u->step, u->step, u->step, u->step, false};
+        u->records[r] =
+            (struct zinf_update_progress){u->step, u->step, u->step, u->step, false, 0, 0};
     u->in_ring = 0;
     u->undo = false;
     zinf_lanes_changed(zero->lanes);
@@ -296,8 +234,8 @@ static void *carry_out(void *argument)
         zinf_cpu_thread_alone(); /* the cores are the compute lane's */
     zinf_lanes_lock(u->zero->lanes);
     while (!u->stop)
-        if (!undo_step(u) && !collect(u, false) && !start_read(u) && !update_resident(u) &&
-            !update_head(u) && !collect(u, true))
+        if (!undo_step(u) && !collect(u, false) && !start_read(u) &&
+            !zinf_updates_work_in_memory(u) && !update_head(u) && !collect(u, true))
             zinf_lanes_sleep(u->zero->lanes, false);
     zinf_lanes_unlock(u->zero->lanes);
     return NULL;
@@ -316,6 +254,7 @@ static void find_order(struct zinf_updates *u, const struct zinf_plan *plan)
     for (int r = 0; r < u->zero->record_count; r++)
         if (!has_spare(u, r) && zinf_zero_passes(u->zero, r))
             u->order[u->order_count++] = r;
+    zinf_updates_find_in_memory(u, plan);
 }
 
 int zinf_updates_new(struct zinf_updates **out, struct zinf_zero *zero)
@@ -326,6 +265,7 @@ int zinf_updates_new(struct zinf_updates **out, struct zinf_zero *zero)
     u->current = -1;
     u->records = zinf_alloc((size_t)zero->record_count * sizeof *u->records);
     u->order = zinf_alloc((size_t)zero->record_count * sizeof *u->order);
+    u->in_memory = zinf_alloc((size_t)zero->record_count * sizeof *u->in_memory);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int number = pthread_create(&u->thread, NULL, carry_out, u);
@@ -335,6 +275,7 @@ int zinf_updates_new(struct zinf_updates **out, struct zinf_zero *zero)
                        strerror(number));
         free(u->records);
         free(u->order);
+        free(u->in_memory);
         free(u);
         return ZINF_E_RUNTIME;
     }
@@ -354,10 +295,12 @@ void zinf_updates_free(struct zinf_updates *u)
     pthread_join(u->thread, NULL);
     free(u->records);
     free(u->order);
+    free(u->in_memory);
     free(u);
 }
 
-void zinf_updates_begin(struct zinf_updates *u, const struct zinf_update *early)
+void zinf_updates_begin(struct zinf_updates *u, const struct zinf_update *early,
+                        double square_limit)
 {
     zinf_lanes_lock(u->zero->lanes);
     ZINF_ASSERT(!u->deciding);
@@ -366,9 +309,10 @@ void zinf_updates_begin(struct zinf_updates *u, const struct zinf_update *early)
     u->step++;
     u->deciding = true;
     u->early = early && !is_serial(u);
+    zinf_updates_begin_ahead(u, u->early, square_limit);
     if (early)
-        u->update[parity(u->step)] = *early;
-    u->moved[parity(u->step)] = (struct moved){0, 0};
+        u->update[zinf_updates_parity(u->step)] = *early;
+    u->moved[zinf_updates_parity(u->step)] = (struct zinf_update_moved){0, 0};
     zinf_lanes_changed(u->zero->lanes);
     zinf_lanes_unlock(u->zero->lanes);
 }
@@ -378,11 +322,13 @@ void zinf_updates_reduced(struct zinf_updates *u, int block)
     const struct zinf_block_state *state = &u->zero->blocks[block];
     zinf_lanes_lock(u->zero->lanes);
     for (int r = state->first_record; r < state->first_record + state->record_count; r++) {
-        /* The accumulator was free: this step has read the block's weights, so they were new. */
+        /* The accumulator was free: the mover has waited for the last update that reads it. */
         ZINF_ASSERT(u->records[r].updated == u->records[r].released);
         if (u->deciding && u->early && has_spare(u, r))
             u->records[r].released = u->step;
     }
+    if (u->deciding)
+        zinf_updates_reduced_ahead(u, block);
     zinf_lanes_changed(u->zero->lanes);
     zinf_lanes_unlock(u->zero->lanes);
 }
@@ -415,6 +361,15 @@ static bool is_idle(struct zinf_updates *u, int ignored)
     return u->in_ring == 0;
 }
 
+static bool block_has_weights(struct zinf_updates *u, int block)
+{
+    const struct zinf_block_state *state = &u->zero->blocks[block];
+    for (int r = state->first_record; r < state->first_record + state->record_count; r++)
+        if (!zinf_updates_has_weights(&u->records[r]))
+            return false;
+    return true;
+}
+
 static bool block_is_updated(struct zinf_updates *u, int block)
 {
     const struct zinf_block_state *state = &u->zero->blocks[block];
@@ -426,7 +381,7 @@ static bool block_is_updated(struct zinf_updates *u, int block)
 
 static bool record_is_stored(struct zinf_updates *u, int record)
 {
-    const struct progress *p = &u->records[record];
+    const struct zinf_update_progress *p = &u->records[record];
     return p->updated == p->released && p->stored >= p->updated;
 }
 
@@ -437,6 +392,7 @@ double zinf_updates_decide(struct zinf_updates *u, const struct zinf_update *upd
     ZINF_ASSERT(u->deciding);
     u->deciding = false;
     u->undo = !update;
+    zinf_updates_decide_ahead(u, update);
     for (int r = 0; update && r < u->zero->record_count; r++) {
         if (u->records[r].spare_taken)
             zinf_zero_take_spare(u->zero, r);
@@ -444,7 +400,7 @@ double zinf_updates_decide(struct zinf_updates *u, const struct zinf_update *upd
         u->records[r].released = u->step;
     }
     if (update)
-        u->update[parity(u->step)] = *update;
+        u->update[zinf_updates_parity(u->step)] = *update;
     zinf_lanes_changed(u->zero->lanes);
     if (!update)
         waited_s = wait_until(u, is_undone, 0);
@@ -455,6 +411,13 @@ double zinf_updates_decide(struct zinf_updates *u, const struct zinf_update *upd
 }
 
 void zinf_updates_wait(struct zinf_updates *u, int block)
+{
+    zinf_lanes_lock(u->zero->lanes);
+    wait_until(u, block_has_weights, block);
+    zinf_lanes_unlock(u->zero->lanes);
+}
+
+void zinf_updates_wait_for_rest(struct zinf_updates *u, int block)
 {
     zinf_lanes_lock(u->zero->lanes);
     wait_until(u, block_is_updated, block);
@@ -492,7 +455,7 @@ void zinf_updates_bytes(struct zinf_updates *u, bool before, int64_t *read_bytes
                         int64_t *write_bytes)
 {
     zinf_lanes_lock(u->zero->lanes);
-    const struct moved *moved = &u->moved[parity(u->step - before)];
+    const struct zinf_update_moved *moved = &u->moved[zinf_updates_parity(u->step - before)];
     *read_bytes = moved->read_bytes;
     *write_bytes = moved->write_bytes;
     zinf_lanes_unlock(u->zero->lanes);

@@ -1,7 +1,7 @@
 /*
  * The update lane: a thread of the rank that carries the optimizer's update out where states pass
- * through the ring from and to NVMe, beside the compute lane, so that neither waits for the other
- * without need.
+ * through the ring from and to NVMe, and where they stand in host memory beside a device with memory
+ * of its own, beside the compute lane, so that neither waits for the other without need.
  *
  * A record is *released* when its update may begin: behind DECIDE, or, where nothing but a value
  * that is not finite can stop the step (no clipping, no loss scale), as soon as its block's
@@ -19,7 +19,8 @@
  * record's spare extents, which become the current ones when the step is decided; weights in memory
  * are updated in place and the old ones kept in the bytes of the gradient, which is dead by then.
  *
- * A record that stays in host memory altogether (zinf.memory.cache) is updated behind DECIDE, without the ring.
+ * A record that stays in host memory altogether does not pass through the ring. What of its update
+ * is done before DECIDE: updates_memory.c.
  *
  * With a ring of one buffer nothing overlaps: the documented meaning of buffer_count 1.
  *
@@ -47,9 +48,14 @@ int zinf_updates_new(struct zinf_updates **updates, struct zinf_zero *zero);
 /** Ends the thread; what was released is carried out before. */
 void zinf_updates_free(struct zinf_updates *updates);
 
-/** A training step begins. early: options of the update where it is known before DECIDE, else NULL.
+/**
+ * A training step begins.
+ * @param early         options of the update where it is known before DECIDE, else NULL
+ * @param square_limit  a sum of squares of the gradient above this proves that DECIDE will scale it
+ *                      in another way; INFINITY: it cannot
  */
-void zinf_updates_begin(struct zinf_updates *updates, const struct zinf_update *early);
+void zinf_updates_begin(struct zinf_updates *updates, const struct zinf_update *early,
+                        double square_limit);
 /** The gradient of a block is complete in its accumulator. By the mover. */
 void zinf_updates_reduced(struct zinf_updates *updates, int block);
 /**
@@ -62,16 +68,19 @@ double zinf_updates_decide(struct zinf_updates *updates, const struct zinf_updat
 /** Return when the weights of `block` are those after the last step that was decided; in memory,
  * where they stand there. */
 void zinf_updates_wait(struct zinf_updates *updates, int block);
+/** And when master and moments are too: its gradient may be replaced. */
+void zinf_updates_wait_for_rest(struct zinf_updates *updates, int block);
 /** May the weights of a record be read from NVMe? wait: return when they may. */
 bool zinf_updates_readable(struct zinf_updates *updates, int record, bool wait);
 /** Wait until everything released is done and on the drive; not inside a step. @return seconds
  * waited */
 double zinf_updates_drain(struct zinf_updates *updates);
 
-/** Since start: records updated, those of them before DECIDE, and the lane's seconds: computing,
- * and waiting for its own reads. */
+/** Since start: records updated, those of them whose new weights stood before DECIDE; those whose
+ * weights were made before in vain; and the lane's seconds: computing, and waiting for its own reads.
+ */
 struct zinf_updates_totals {
-    int64_t records, early_records;
+    int64_t records, early_records, refused_records;
     double busy_s, read_wait_s;
 };
 struct zinf_updates_totals zinf_updates_totals(struct zinf_updates *updates);

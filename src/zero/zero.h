@@ -10,8 +10,9 @@
  *   stage 3       n / p             n / p each               n / p
  * In fp32 the weights are their own master. Source: ZeRO, arXiv:1910.02054, section 5.
  *
- * Each of them stands on a tier. What is on NVMe is cut into records of at most `record_elements` elements of one block's owned part, and
- * passes through rings of buffers (ring.h), for updates in a lane of its own (updates.h); accumulators stay in memory. On a CPU rank device
+ * Each of them stands on a tier. What is on NVMe, or in host memory beside a device with memory of its own, is cut into records of at most
+ * `record_elements` elements of one block's owned part, which are updated in a lane of their own (updates.h); from and to NVMe they pass
+ * through rings of buffers (ring.h); accumulators stay in memory. On a CPU rank device
  * and host are both RAM and used in place. On a device with memory of its own staged.h has what passes between the two.
  */
 #ifndef ZINF_ZERO_ZERO_H
@@ -46,7 +47,7 @@ enum zinf_tier { ZINF_TIER_DEVICE, ZINF_TIER_HOST, ZINF_TIER_NVME };
 /* The parts of a record. */
 enum { ZINF_PART_MASTER, ZINF_PART_MOMENT1, ZINF_PART_MOMENT2, ZINF_PART_LOW };
 
-/** A run of a block's owned part whose bytes, where they are on NVMe, travel together. */
+/** A run of a block's owned part that the update lane takes at once; where its bytes are on NVMe, they travel together. */
 struct zinf_record {
     int block;
     int64_t begin, count;            /* elements of the owned part */
@@ -66,9 +67,9 @@ struct zinf_resident_run {
 
 struct zinf_block_state {
     void *weights;      /* dtype: the whole block, or this rank's shard when parameters are sharded; NULL: on NVMe */
-    float *master;      /* fp32, owned part; in fp32 it points into `weights`; NULL: on NVMe */
+    float *master;      /* fp32, owned part; in fp32 it is what `low` would be, unless weights are made ahead; NULL: on NVMe */
     float *moment[2];   /* fp32, owned part; NULL where the optimizer has none, or on NVMe */
-    void *low;          /* 16-bit: where an update writes the weights of the owned part; NULL in fp32, or on NVMe */
+    void *low;          /* dtype: where an update writes the weights of the owned part; NULL where that is `master`, or on NVMe */
     void *mirror;       /* dtype, owned part in host memory, as the host has updated it; NULL: the update writes to `weights` */
     bool behind;        /* `weights`, on the device, are older than `mirror` */
     void *accumulator;  /* accumulation dtype: the whole block, or the shard when gradients are sharded */
@@ -76,7 +77,7 @@ struct zinf_block_state {
     double square_sum;  /* of this rank's shard of the reduced gradient */
     struct zinf_update_run *runs;
     int run_count;
-    int first_record, record_count; /* 0 records: nothing of this block is on NVMe */
+    int first_record, record_count; /* 0 records: the compute lane updates */
 };
 
 /** Where states stand. A zeroed one keeps everything on the device. */
@@ -85,6 +86,7 @@ struct zinf_offload {
     const char *optimizer_path, *parameter_path; /* folders of the NVMe tier */
     int optimizer_buffers, parameter_buffers;    /* records in each ring */
     int64_t record_elements;                     /* largest record */
+    bool ahead; /* beside a device with memory of its own, optimizer HOST: the lane makes new weights before DECIDE, see updates_memory.c */
     size_t cache_bytes;          /* of the optimizer's records, what may stay in host memory */
     int64_t resident_parameters; /* elements of the owned parameters that may stay in host memory */
     size_t nvme_bytes;                           /* of the swap files at most: what is left holds spare extents for early updates */
@@ -150,7 +152,7 @@ struct zinf_zero {
     int *update_sequence;           /* records that pass through the update ring; those that are all resident do not */
     int64_t update_length;
     struct zinf_ring update_ring, fetch_ring; /* of the update lane; of the mover */
-    struct zinf_updates *updates;   /* NULL: nothing on NVMe, the compute lane updates */
+    struct zinf_updates *updates;   /* NULL: the compute lane updates */
     char *old_weights;              /* ZINF_UNDO_ELEMENTS of them while an early update replaces them */
     bool updating;                  /* the plan being carried out ends with an update */
     bool stale;                     /* resident weights are those of before the last update, but for the owned part */
@@ -180,11 +182,12 @@ struct zinf_range zinf_zero_shard(const struct zinf_zero *zero, int block);
 
 /**
  * Begin carrying out `plan`: the mover starts at once. Collective.
- * @param update  of a training step, as far as it is known before DECIDE (all of it where the plan has early updates); NULL: nothing will be
- *                updated
+ * @param update  of a training step, as far as it is known before DECIDE (where the plan has early updates all of it, but for a clipped
+ *                gradient's scale); NULL: nothing will be updated
+ * @param square_limit  see zinf_updates_begin()
  */
 void zinf_zero_begin(struct zinf_zero *zero, const struct zinf_plan *plan,
-                     const struct zinf_update *update);
+                     const struct zinf_update *update, double square_limit);
 /** Wait until compute operation `index` may run; seconds waited. */
 double zinf_zero_wait(struct zinf_zero *zero, int64_t index);
 /** The compute lane has finished its next operation. */
@@ -218,6 +221,8 @@ typedef int (*zinf_part_fn)(void *context, int block, struct zinf_range part, fl
  */
 int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context);
 
+/** Is any state on the NVMe tier? */
+bool zinf_zero_uses_nvme(const struct zinf_zero_options *options);
 /** Bytes this rank reads from and writes to NVMe in a step of `plan`, padding included. Local. */
 void zinf_zero_nvme_traffic(const struct zinf_zero *zero, const struct zinf_plan *plan,
                             int64_t *read_bytes, int64_t *write_bytes);
@@ -253,6 +258,8 @@ struct zinf_comm *zinf_zero_data_path(const struct zinf_zero *zero);
 void zinf_zero_all_gather(struct zinf_zero *zero, void *buffer, size_t shard_bytes);
 /** By the mover: the last step's update of a block may still be under way. */
 void zinf_zero_wait_for_update(struct zinf_zero *zero, int block);
+/** Has the update a master beside the weights that layers compute with? */
+bool zinf_zero_has_master(const struct zinf_zero_options *options);
 /** Elements of this rank's shard of a block, padding included. */
 int64_t zinf_zero_shard_count(const struct zinf_zero *zero, int block);
 
@@ -277,6 +284,12 @@ enum { ZINF_UNDO_ELEMENTS = 65536 };
  */
 void zinf_zero_update_record(struct zinf_zero *zero, int record, char *buffer,
                              const struct zinf_update *update, bool keep);
+/** The first half of the update of a record in memory: its new weights, to where they belong, and nothing else. */
+void zinf_zero_update_ahead(struct zinf_zero *zero, int record, const struct zinf_update *update);
+/** And the second: master and moments. */
+void zinf_zero_update_rest(struct zinf_zero *zero, int record, const struct zinf_update *update);
+/** The weights of a record are rounded from its master again. */
+void zinf_zero_restore_output(struct zinf_zero *zero, int record);
 /** Bring the kept weights back. */
 void zinf_zero_undo_record(struct zinf_zero *zero, int record);
 /** The spare extents of a record become the current ones, and these the spare. */
