@@ -1,6 +1,6 @@
 // The JSON reader: what it reads, what it refuses and where, that one run finds all problems, and
 // that print and parse are inverse.
-#include "base/json.h"
+#include "base/json_diff.h"
 
 #include <cmath>
 #include <cstdlib>
@@ -317,5 +317,65 @@ TEST(Json, ALargeObjectIsReadInTime)
     Parsed p(text + "}", true);
     ASSERT_EQ(p.status, 0);
     EXPECT_EQ(p.value->count, 200000u);
+}
+
+// "path: a -> b" of each leaf that differs
+std::string differences(const std::string &a, const std::string &b)
+{
+    Parsed one(a), two(b);
+    std::string lines;
+    zinf_json_diff(
+        one.value, two.value,
+        [](void *context, const char *path, const zinf_json *x, const zinf_json *y) {
+            std::string *out = static_cast<std::string *>(context);
+            char *left = x ? zinf_json_print(x, -1) : zinf_strdup("none");
+            char *right = y ? zinf_json_print(y, -1) : zinf_strdup("none");
+            *out += std::string(path) + ": " + left + " -> " + right + "\n";
+            free(left);
+            free(right);
+        },
+        &lines);
+    return lines;
+}
+
+TEST(JsonDiff, LeavesThatDifferAreNamedByTheirPath)
+{
+    EXPECT_EQ(differences("{a: {b: 1, c: [1, 2]}, d: true}", "{a: {b: 2, c: [1, 3]}, d: true}"),
+              "a.b: 1 -> 2\na.c: [1, 2] -> [1, 3]\n");
+    EXPECT_EQ(differences("{a: {b: 1}}", "{a: \"x\"}"), "a: {\"b\": 1} -> \"x\"\n");
+}
+
+TEST(JsonDiff, WhatOnlyOneSideHasIsListedLeafByLeaf)
+{
+    EXPECT_EQ(differences("{a: {b: 1, c: {d: \"x\"}}}", "{}"),
+              "a.b: 1 -> none\na.c.d: \"x\" -> none\n");
+    EXPECT_EQ(differences("{z: 1}", "{a: {b: 1}, z: 2}"), "z: 1 -> 2\na.b: none -> 1\n");
+}
+
+TEST(JsonDiff, SpellingsOfTheSameValueAreNoDifference)
+{
+    EXPECT_EQ(differences("{a: 1, b: null, c: {x: 1, y: 2}, d: {}}",
+                          "{c: {y: 2.0, x: 1}, a: 1.0, e: null}"),
+              "");
+    EXPECT_EQ(differences("{a: 9007199254740993}", "{a: 9007199254740992}"),
+              "a: 9007199254740993 -> 9007199254740992\n");
+    EXPECT_EQ(differences("{a: [{x: 1, y: 2}]}", "{a: [{y: 2, x: 1}]}"), "");
+    EXPECT_EQ(differences("{a: [{x: 1}]}", "{a: [{x: 1, y: 2}]}"),
+              "a: [{\"x\": 1}] -> [{\"x\": 1, \"y\": 2}]\n");
+    EXPECT_EQ(differences("{a: 1, b: false}", "{a: \"1\", b: 0}"),
+              "a: 1 -> \"1\"\nb: false -> 0\n");
+}
+
+TEST(JsonDiff, AMissingTreeIsAnEmptyOne)
+{
+    int leaves = 0;
+    Parsed tree("{a: 1, b: {c: 2}}");
+    auto count = [](void *context, const char *, const zinf_json *, const zinf_json *) {
+        ++*static_cast<int *>(context);
+    };
+    zinf_json_diff(nullptr, tree.value, count, &leaves);
+    zinf_json_diff(tree.value, nullptr, count, &leaves);
+    zinf_json_diff(nullptr, nullptr, count, &leaves);
+    EXPECT_EQ(leaves, 4);
 }
 } // namespace

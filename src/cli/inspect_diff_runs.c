@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json_diff.h"
 #include "io/checkpoint.h"
 #include "train/checkpoint_folder.h"
 #include "train/report.h"
@@ -151,52 +152,15 @@ static bool report_lines(const struct lines *lines, struct zinf_json *report)
     return equal;
 }
 
-/* Takes nothing over; a side that has no such value is null. */
-static void add_pair(struct zinf_json *rows, const char *name, const struct zinf_json *a,
+/* A row of `context`, an array; takes nothing over. A side that has no such value is null. */
+static void add_pair(void *context, const char *name, const struct zinf_json *a,
                      const struct zinf_json *b)
 {
     struct zinf_json *row = zinf_json_new(ZINF_JSON_OBJECT);
     zinf_json_set(row, "name", zinf_json_new_string(name));
     zinf_json_set(row, "a", a ? zinf_json_copy(a) : zinf_json_new(ZINF_JSON_NULL));
     zinf_json_set(row, "b", b ? zinf_json_copy(b) : zinf_json_new(ZINF_JSON_NULL));
-    zinf_json_append(rows, row);
-}
-
-static bool is_object(const struct zinf_json *value)
-{
-    return value && value->type == ZINF_JSON_OBJECT;
-}
-
-static void compare_values(struct zinf_json *rows, const char *name, const struct zinf_json *a,
-                           const struct zinf_json *b)
-{
-    char *one = a ? zinf_json_print(a, -1) : zinf_strdup("");
-    char *two = b ? zinf_json_print(b, -1) : zinf_strdup("");
-    if (strcmp(one, two) != 0)
-        add_pair(rows, name, a, b);
-    free(one);
-    free(two);
-}
-
-/* Leaves that differ, named by their path; first all of a, then what only b has. */
-static void compare_trees(struct zinf_json *rows, const char *path, const struct zinf_json *a,
-                          const struct zinf_json *b)
-{
-    for (int side = 0; side < 2; side++) {
-        const struct zinf_json *tree = side ? b : a;
-        for (size_t i = 0; is_object(tree) && i < tree->count; i++) {
-            const char *key = tree->keys[i];
-            const struct zinf_json *one = zinf_json_get(a, key), *two = zinf_json_get(b, key);
-            if (side && one)
-                continue;
-            char *name = zinf_format("%s%s%s", path, *path ? "." : "", key);
-            if ((is_object(one) || !one) && (is_object(two) || !two))
-                compare_trees(rows, name, one, two);
-            else
-                compare_values(rows, name, one, two);
-            free(name);
-        }
-    }
+    zinf_json_append(context, row);
 }
 
 /* A file of the folder; NULL where there is none, with a warning where it cannot be read. */
@@ -217,7 +181,7 @@ static struct zinf_json *compare_configuration(const char *a, const char *b)
 {
     struct zinf_json *rows = zinf_json_new(ZINF_JSON_ARRAY);
     struct zinf_json *one = read_file(a, "config.json"), *two = read_file(b, "config.json");
-    compare_trees(rows, "", one, two);
+    zinf_json_diff(one, two, add_pair, rows);
     zinf_json_free(one);
     zinf_json_free(two);
     return rows;
@@ -231,8 +195,11 @@ static struct zinf_json *compare_results(const char *a, const char *b)
         "io_engine", "io_direct", "io_registered", "wall_s"};
     struct zinf_json *rows = zinf_json_new(ZINF_JSON_ARRAY);
     struct zinf_json *one = read_file(a, "results.json"), *two = read_file(b, "results.json");
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        compare_values(rows, names[i], zinf_json_get(one, names[i]), zinf_json_get(two, names[i]));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct zinf_json *x = zinf_json_get(one, names[i]), *y = zinf_json_get(two, names[i]);
+        if (!zinf_json_is_same(x, y))
+            add_pair(rows, names[i], x, y);
+    }
     zinf_json_free(one);
     zinf_json_free(two);
     return rows;
@@ -266,7 +233,7 @@ static struct zinf_json *compare_provenance(const struct zinf_inspect *inspect, 
 {
     struct zinf_json *rows = zinf_json_new(ZINF_JSON_ARRAY);
     struct zinf_json *one = provenance_of(inspect, a), *two = provenance_of(inspect, b);
-    compare_trees(rows, "", one, two);
+    zinf_json_diff(one, two, add_pair, rows);
     zinf_json_free(one);
     zinf_json_free(two);
     return rows;

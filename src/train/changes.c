@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_diff.h"
+
 static struct zinf_json *parse_text(const char *text)
 {
     const struct zinf_json_options options = {.file = "/provenance", .strict = true};
@@ -63,33 +65,25 @@ int zinf_run_check_seed(const struct zinf_run *run, int64_t seed, const char *pa
                           path, (long long)seed, (long long)run->config->train.seed);
 }
 
-/* Leaves of two configurations that differ, one line each; what a run may change freely is not
- * worth a line. */
-static void list_changes(const struct zinf_json *before, const struct zinf_json *now,
-                         const char *path)
+static char *value_text(const struct zinf_json *value)
 {
-    for (size_t i = 0; now->type == ZINF_JSON_OBJECT && i < now->count; i++) {
-        char *name = zinf_format("%s%s%s", path, *path ? "." : "", now->keys[i]);
-        const struct zinf_json *old = zinf_json_get(before, now->keys[i]);
-        const struct zinf_json *new = now->members[i];
-        if (new->type == ZINF_JSON_OBJECT && old && old->type == ZINF_JSON_OBJECT) {
-            list_changes(old, new, name);
-        } else {
-            char *a = old ? zinf_json_print(old, -1) : zinf_strdup("not set");
-            char *b = zinf_json_print(new, -1);
-            if (strcmp(a, b) != 0)
-                zinf_info("changed since the checkpoint: %s: %s -> %s", name, a, b);
-            free(a);
-            free(b);
-        }
-        free(name);
-    }
+    return value ? zinf_json_print(value, -1) : zinf_strdup("not set");
+}
+
+static void say_change(void *context, const char *path, const struct zinf_json *before,
+                       const struct zinf_json *now)
+{
+    (void)context;
+    char *a = value_text(before), *b = value_text(now);
+    zinf_info("changed since the checkpoint: %s: %s -> %s", path, a, b);
+    free(a);
+    free(b);
 }
 
 void zinf_run_list_changes(const struct zinf_run *run, const struct zinf_checkpoint_file *file)
 {
     struct zinf_json *before = parse_text(zinf_checkpoint_text(file, "config"));
     if (before && run->comm->rank == 0)
-        list_changes(before, run->config->effective, "");
+        zinf_json_diff(before, run->config->effective, say_change, NULL);
     zinf_json_free(before);
 }

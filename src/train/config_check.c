@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/json_diff.h"
 #include "base/words.h"
 
 /* What stands where something else should. */
@@ -325,17 +326,6 @@ static bool check_value(struct zinf_loader *loader, const struct zinf_key *key,
     }
 }
 
-static bool same_value(const struct zinf_json *a, const struct zinf_json *b)
-{
-    if (is_number(a) && is_number(b))
-        return a->number == b->number;
-    char *x = zinf_json_print(a, -1), *y = zinf_json_print(b, -1);
-    bool same = !strcmp(x, y);
-    free(x);
-    free(y);
-    return same;
-}
-
 static bool is_default(const struct zinf_key *key, const struct zinf_json *value)
 {
     if (!key->otherwise) /* an object zinf does not have: empty or switched off is as good as absent
@@ -343,7 +333,7 @@ static bool is_default(const struct zinf_key *key, const struct zinf_json *value
         return value->type == ZINF_JSON_OBJECT &&
                !zinf_json_bool(value, "enabled", value->count != 0);
     struct zinf_json *otherwise = zinf_key_value(key->otherwise);
-    bool same = same_value(value, otherwise);
+    bool same = zinf_json_is_same(value, otherwise);
     zinf_json_free(otherwise);
     return same;
 }
