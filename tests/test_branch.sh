@@ -49,6 +49,7 @@ holds "before the second branch has a checkpoint" 4 8 12 16 20
 # shellcheck disable=SC2086
 go 75 "auto while the old branch is there" $keep=9 $other --max-steps 9
 said "resume .*step-00000008.h5"
+said "^changed since the checkpoint: optimizer.params.lr: 0.003 -> 0.001$"
 holds "after the first new checkpoint" 4 8 9
 latest "after the first new checkpoint" 9 9
 
@@ -83,6 +84,9 @@ cp "$source" "$work/elsewhere.h5"
 go 2 "a checkpoint that this folder did not begin with" $more --resume "$work/elsewhere.h5"
 said "run-dir"
 holds "a checkpoint that this folder did not begin with" 22 30
+# shellcheck disable=SC2086
+go 2 "a checkpoint that is not there" $more --resume "$work/nowhere.h5"
+said "nowhere.h5: no checkpoint there: No such file or directory"
 
 # Every scheduled checkpoint is evaluated, also with a rhythm of evaluations of its own; the one that scores best is linked.
 run=$work/scored

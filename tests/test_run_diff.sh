@@ -30,6 +30,12 @@ says '^  loss  *0 of 6 *$'
 says '^  eval_loss  *0 of 2 *$'
 says '^equal: the same numbers at every step$'
 
+# A start that has nothing left to do loses nothing of what the run has written.
+cp "$work/a/results.json" "$work/results.json"
+ranks 2 "$work/ds.json" $same --run-dir "$work/a" || { fail "a complete run again: $?"; cat "$work/out"; }
+sed '/"wall_s"/d' "$work/results.json" > "$work/before"
+sed '/"wall_s"/d' "$work/a/results.json" | diff "$work/before" - || fail "results.json of a complete run that was started again"
+
 # WarmupLR begins with 0 twice: the third step's rate differs first, the fourth step's loss.
 diff_runs 1 "$work/a" "$work/rate"
 says '^  optimizer.params.lr  *0.003 \| 0.004$'

@@ -15,6 +15,7 @@
 #include "set_fault.h"
 #include "temporary_folder.hh"
 #include "train/checkpoint_folder.h"
+#include "train/results.h"
 
 namespace
 {
@@ -402,6 +403,54 @@ TEST(RunFolder, AnyFailingCallOfAStartLeavesTheFolderFreeForTheNext)
         }
         EXPECT_TRUE(clean || operation[0] == 'u') << operation;
     }
+}
+
+// Every number of results.json, so that a start that makes no step writes what it has read.
+TEST(Results, ReadAgainTheySayTheSame)
+{
+    TemporaryFolder folder;
+    zinf_results results = {}, again = {};
+    zinf_metrics metrics = {.step = 9,
+                            .epoch = 0.5,
+                            .samples = 90,
+                            .tokens = 901,
+                            .loss = 2.25,
+                            .lr = 1e-3,
+                            .grad_norm = 1.5,
+                            .loss_scale = 1024,
+                            .skipped = 1,
+                            .step_s = 0.25,
+                            .tokens_per_s = 400,
+                            .tflops = 0.125,
+                            .mfu = 0.375,
+                            .nvme_read_bytes = 11,
+                            .nvme_write_bytes = 12,
+                            .comm_bytes = 13,
+                            .wait_nvme_s = 0.5,
+                            .wait_comm_s = 0.625,
+                            .wait_data_s = 0.75,
+                            .rss_bytes = 14,
+                            .device_bytes = 15,
+                            .pinned_bytes = 16};
+    zinf_evaluation evaluation = {};
+    evaluation.step = 9;
+    evaluation.loss = 2.5;
+    evaluation.perplexity = 12.25;
+    results.metrics = results.best_metrics = metrics;
+    results.best_metrics.step = 6;
+    results.evaluation = results.best_evaluation = evaluation;
+    results.best_evaluation.loss = 2.375;
+    results.has_best = true;
+    results.best_score = 2.375;
+    results.wall_s = 3.5;
+    results.checkpoints_failed = 2;
+    strcpy(results.best_checkpoint, "step-00000006.h5");
+    char *before = zinf_results_print(&results, 0);
+    zinf_results_read(&again, folder.write("results.json", before).c_str());
+    char *after = zinf_results_print(&again, 0);
+    EXPECT_STREQ(after, before);
+    free(before);
+    free(after);
 }
 
 } // namespace

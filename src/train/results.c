@@ -102,7 +102,10 @@ static void read_metrics(struct zinf_metrics *metrics, const struct zinf_json *o
     metrics->tokens_per_s = zinf_json_number(object, "tokens_per_s", NAN);
     metrics->tflops = zinf_json_number(object, "tflops", NAN);
     metrics->mfu = zinf_json_number(object, "mfu", NAN);
+    metrics->nvme_read_bytes = zinf_json_integer(object, "nvme_read_bytes", 0);
+    metrics->nvme_write_bytes = zinf_json_integer(object, "nvme_write_bytes", 0);
     metrics->comm_bytes = zinf_json_integer(object, "comm_bytes", 0);
+    metrics->wait_nvme_s = zinf_json_number(object, "wait_nvme_s", NAN);
     metrics->wait_comm_s = zinf_json_number(object, "wait_comm_s", NAN);
     metrics->wait_data_s = zinf_json_number(object, "wait_data_s", NAN);
     metrics->rss_bytes = zinf_json_integer(object, "rss_bytes", 0);
@@ -116,6 +119,7 @@ void zinf_results_read(struct zinf_results *results, const char *path)
     struct zinf_error_list errors = {0};
     struct zinf_json *object = NULL;
     if (!zinf_json_read(&object, path, &options, &errors)) {
+        const struct zinf_json *last = zinf_json_get(object, "metrics");
         const struct zinf_json *best = zinf_json_get(object, "best_metrics");
         const char *checkpoint = zinf_json_string(object, "best_checkpoint", "");
         const struct zinf_json *score = zinf_json_get(object, "best_score");
@@ -124,7 +128,8 @@ void zinf_results_read(struct zinf_results *results, const char *path)
         results->has_best = score && score->type != ZINF_JSON_NULL && *checkpoint;
         results->best_score = zinf_json_number(object, "best_score", NAN);
         strncpy(results->best_checkpoint, checkpoint, sizeof results->best_checkpoint - 1);
-        read_metrics(&results->metrics, zinf_json_get(object, "metrics"));
+        read_metrics(&results->metrics, last);
+        read_evaluation(&results->evaluation, last);
         read_metrics(&results->best_metrics, best);
         read_evaluation(&results->best_evaluation, best);
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/version.h"
@@ -188,7 +189,8 @@ static int begin_branch(struct zinf_run *run, struct zinf_error *error)
     struct zinf_results *results = &run->results;
     int64_t *steps;
     int left, status = ZINF_OK;
-    if (results->metrics.step != run->state.step)
+    if (results->metrics.step != run->state.step) {
+        results->evaluation = (struct zinf_evaluation){0};
         results->metrics = (struct zinf_metrics){.step = run->state.step,
                                                  .epoch = zinf_run_epochs(run),
                                                  .samples = run->state.samples,
@@ -197,6 +199,7 @@ static int begin_branch(struct zinf_run *run, struct zinf_error *error)
                                                  .lr = run->state.lr,
                                                  .loss = NAN,
                                                  .grad_norm = NAN};
+    }
     if (run->own_step < 0)
         return ZINF_OK;
     snprintf(results->checkpoint, sizeof results->checkpoint, "%s", run->resumed_from);
@@ -300,20 +303,22 @@ static int load_asked(struct zinf_run *run, const char *path, const int64_t *ste
 {
     struct zinf_error error = {0};
     char source[1024] = "";
-    int status;
+    int status, there = 0;
     if (run->comm->rank == 0) {
         name_source(path, source);
+        there = access(path, F_OK) == 0; /* else loading says why not */
         run->source_step = zinf_checkpoint_folder_step_of(run->config->run_dir, path);
     }
     share_path(run, source);
     zinf_comm_broadcast(run->comm, 0, &run->source_step, sizeof run->source_step);
+    zinf_comm_broadcast(run->comm, 0, &there, sizeof there);
     if (began_with(run, steps, count, source)) {
         zinf_info("--resume %s: this run has gone on from there before; it goes on from its own "
                   "newest checkpoint",
                   path);
         return load_newest(run, steps, count);
     }
-    if (run->source_step < 0 && count > 0)
+    if (run->source_step < 0 && count > 0 && there)
         status = zinf_error_set(&error, ZINF_E_USAGE,
                                 "--resume %s: %s/checkpoints holds %d checkpoint%s that did not "
                                 "begin with this file; go on from them with --resume auto, or "
