@@ -258,6 +258,10 @@ TEST(Config, MisplacedKeysAreAppliedWithAWarning)
     EXPECT_EQ(c.config->zero.stage, 3);
     EXPECT_EQ(c.config->optimizer.learning_rate, 0.5);
     EXPECT_EQ(c.config->offload.parameters, ZINF_CONFIG_DEVICE_CPU);
+    Config own(with("\"zinf\": {\"seed\": 3}")); // DeepSpeed looks at none of these
+    ASSERT_EQ(own.status, 0) << own.error();
+    expect_in(own.line(own.report.warnings, 0),
+              "zinf.seed: stands in the wrong place; it is applied as zinf.train.seed");
 }
 
 TEST(Config, AMisplacedKeyThatIsThereAlreadyIsAnError)
@@ -476,6 +480,18 @@ TEST(Config, OffloadNeedsItsStageAndPath)
                           "{\"device\": \"nvme\"}}"))
                   .error(),
               "needs nvme_path");
+    for (const char *path : {"[]", "\"\"", "3", "[\"a\", 1]"}) {
+        Config wrong(
+            with(std::string("\"zero_optimization\": {\"stage\": 3, \"offload_optimizer\": "
+                             "{\"device\": \"nvme\", \"nvme_path\": ") +
+                 path + "}}"));
+        EXPECT_EQ(wrong.report.errors.count, 1u) << wrong.all(wrong.report.errors);
+        expect_in(wrong.error(), "nvme_path: ");
+    }
+    expect_in(Config(with("\"zero_optimization\": {\"stage\": 3, \"offload_param\": {\"device\": "
+                          "\"nvme\", \"nvme_path\": []}}"))
+                  .error(),
+              "an empty list is wrong");
 }
 
 TEST(Config, ActivationsOnNvmeNeedAFolderOfEitherOffload)

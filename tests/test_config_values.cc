@@ -71,6 +71,13 @@ TEST(Config, BatchesThatDoNotFitNameWhatWould)
          "\"gradient_accumulation_steps\": 5",
          2, "= 30; right would be train_batch_size 30"},
         {"\"train_batch_size\": 99999999999", 1, "too large"},
+        {"\"train_micro_batch_size_per_gpu\": 2147483647, \"gradient_accumulation_steps\": "
+         "2147483647",
+         8, "micro-batch 2147483647 x accumulation 2147483647 x 8 ranks is too large a batch"},
+        {"\"train_batch_size\": 1, \"train_micro_batch_size_per_gpu\": 2147483647, "
+         "\"gradient_accumulation_steps\": 2147483647",
+         8, "is too large a batch"},
+        {"\"train_micro_batch_size_per_gpu\": 1073741824", 2, "is too large a batch"},
     };
     for (auto &c : cases) {
         Config config(std::string("{") + c.members + "}", {}, c.ranks);
@@ -157,7 +164,7 @@ TEST(Config, WrongOptimizersAndParametersAreNamed)
     auto error = [](const std::string &text) {
         return Config("{\"train_batch_size\": 1, \"optimizer\": " + text + "}").error();
     };
-    expect_in(error("{\"type\": \"Lamb\"}"), "\"Lamb\" is not supported");
+    expect_in(error("{\"type\": \"Lamb\"}"), "\"Lamb\" is not supported; right is Adam, AdamW");
     expect_in(error("{\"type\": \"AdamX\"}"), "right is Adam, AdamW, Adagrad, Lion, SGD");
     expect_in(error("{\"params\": {\"lr\": 1}}"), "has no \"type\"");
     expect_in(error("{\"type\": \"Lion\", \"params\": {\"eps\": 1}}"),
@@ -242,6 +249,10 @@ TEST(Config, SchedulersMissWhatTheyNeed)
     expect_in(error("WarmupLR", "\"total_num_steps\": 5"),
               "WarmupLR has no such parameter; it has warmup_min_lr");
     expect_in(error("StepLR", ""), "right is WarmupLR, WarmupDecayLR");
+    // what is there and wrong is not missing as well
+    Config wrong(with("\"scheduler\": {\"type\": \"OneCycle\", \"params\": {\"cycle_min_lr\": -1, "
+                      "\"cycle_max_lr\": [1, 2]}}"));
+    EXPECT_EQ(wrong.report.errors.count, 2u) << wrong.all(wrong.report.errors);
 }
 
 TEST(Config, AListOfOneIsTheValueOfTheOneParameterGroup)
@@ -331,7 +342,9 @@ TEST(Config, ASetWinsOverTheFileWhateverSpelling)
     EXPECT_STREQ(c.config->run_dir, "a/b=c");
     EXPECT_EQ(zinf_json_integer(c.config->model.config, "n_layer", 0), 2);
     EXPECT_EQ(c.report.warnings.count, 1u);
-    expect_begin(c.line(c.report.warnings, 0), "--set grad_accum_dtype: stands in the wrong place");
+    expect_begin(
+        c.line(c.report.warnings, 0),
+        "--set grad_accum_dtype: stands in the wrong place, where DeepSpeed does not look");
 }
 
 TEST(Config, AnObjectOfASetReplacesTheFilesObject)

@@ -105,6 +105,7 @@ TEST(Json, EachMistakeHasOneErrorAtItsPlace)
         {"{\"a\": cpu}", "t.json:1:7: a: unquoted strings are not read; write \"cpu\""},
         {"{\"a\": True}", "t.json:1:7: a: True is Python; JSON writes true"},
         {"{\"a\": '''x'''}", "t.json:1:7: a: multi-line strings"},
+        {"{\"a\": '''x\n y, z: {\n'''\n}", "t.json:1:7: a: multi-line strings"},
         {"{\"a\": 01}", "t.json:1:7: a: 01 is not a JSON number"},
         {"{\"a\": .5}", "t.json:1:7: a: .5 is not a JSON number"},
         {"{\"a\": 1.}", "t.json:1:7: a: 1. is not"},

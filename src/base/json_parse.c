@@ -253,6 +253,10 @@ static char *parse_string(struct parser *p)
     if (starts(p, "'''")) {
         fail(p, line, column,
              "multi-line strings (''') are not read; write one \"...\" with \\n in it");
+        advance(p, 3);
+        while (p->at < p->end && !starts(p, "'''"))
+            advance(p, 1);
+        advance(p, 3);
         return NULL;
     }
     advance(p, 1);

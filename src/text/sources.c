@@ -136,7 +136,7 @@ static int refuse_duplicates(const struct zinf_sources *sources, const char *nam
         if (a->device == b->device && a->inode == b->inode)
             status = zinf_error_set(
                 error, ZINF_E_DATA,
-                "%s names the same file twice: \"%s\" and \"%s\"; use train.epochs to "
+                "%s names the same file twice: \"%s\" and \"%s\"; use zinf.train.epochs to "
                 "read data more than once",
                 name, a->path, b->path);
     }

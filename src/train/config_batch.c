@@ -72,7 +72,7 @@ static void all_three(struct batch *batch)
     int64_t m = batch->value[MICRO], k = batch->value[ACCUMULATION], b = batch->value[GLOBAL];
     int64_t p = batch->ranks;
     char fits[300];
-    if (m > INT64_MAX / k / p || m * k * p == b)
+    if (m * k * p == b)
         return;
     size_t used = (size_t)snprintf(fits, sizeof fits, "train_batch_size %" PRId64, m * k * p);
     if (b % (m * p) == 0)
@@ -147,17 +147,29 @@ static void infer(struct batch *batch)
         value[GLOBAL] = value[MICRO] * value[ACCUMULATION] * batch->ranks;
 }
 
+/* Each number for itself, and what m x k x P would be: samples of a step are counted in 31 bits. */
 static bool too_large(const struct batch *batch)
 {
+    struct zinf_error_list *errors = &batch->loader->report->errors;
+    double product = (double)batch->ranks;
     for (int i = 0; i < 3; i++)
         if (batch->value[i] > INT32_MAX) {
-            zinf_loader_say(batch->loader, &batch->loader->report->errors,
-                            zinf_loader_place(batch->loader, paths[i]), paths[i],
-                            "%" PRId64 " is too large; right is at most %d", batch->value[i],
-                            INT32_MAX);
+            zinf_loader_say(batch->loader, errors, zinf_loader_place(batch->loader, paths[i]),
+                            paths[i], "%" PRId64 " is too large; right is at most %d",
+                            batch->value[i], INT32_MAX);
             return true;
         }
-    return false;
+    for (int i = MICRO; i <= ACCUMULATION; i++)
+        product *= batch->value[i] ? (double)batch->value[i] : 1;
+    if (!batch->value[MICRO] || product <= INT32_MAX)
+        return false;
+    zinf_loader_say(
+        batch->loader, errors, zinf_loader_place(batch->loader, paths[MICRO]), paths[MICRO],
+        "micro-batch %" PRId64 " x accumulation %" PRId64 " x %" PRId64
+        " %s is too large a batch; right is at most %d samples a step",
+        batch->value[MICRO], batch->value[ACCUMULATION] ? batch->value[ACCUMULATION] : 1,
+        batch->ranks, ranks_text(batch), INT32_MAX);
+    return true;
 }
 
 void zinf_config_check_batch(struct zinf_loader *loader)

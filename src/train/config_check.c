@@ -17,7 +17,10 @@
 static void describe(const struct zinf_json *value, char *out, size_t out_bytes)
 {
     if (value->type == ZINF_JSON_OBJECT || value->type == ZINF_JSON_ARRAY) {
-        snprintf(out, out_bytes, "%s", value->type == ZINF_JSON_OBJECT ? "an object" : "a list");
+        snprintf(out, out_bytes, "%s",
+                 value->type == ZINF_JSON_OBJECT ? "an object"
+                 : value->count                  ? "a list"
+                                                 : "an empty list");
         return;
     }
     char *text = zinf_json_print(value, -1);

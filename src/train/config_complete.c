@@ -158,7 +158,7 @@ static void check_scheduler(struct zinf_loader *loader)
     for (int i = 0; i < 3 && loader->scheduler; i++) {
         char *path = zinf_format("scheduler.params.%s", required[i]);
         const struct zinf_key *key = zinf_key_find(path, loader->scheduler, NULL);
-        if (key && !zinf_json_path(loader->tree, path)) {
+        if (key && !given(loader, path)) {
             char *text =
                 zinf_format("missing; %s needs it%s", loader->scheduler,
                             i ? "" : ", right is a number of steps, or \"auto\" for the run's");
@@ -191,19 +191,19 @@ static void check_offload(struct zinf_loader *loader)
     for (int i = 0; i < 2; i++) {
         const struct zinf_json *offload = zinf_json_path(loader->tree, objects[i]);
         const char *device = zinf_json_string(offload, "device", "none");
-        const struct zinf_json *folders = zinf_json_get(offload, "nvme_path");
         bool nvme = !strcmp(device, "nvme");
-        bool nowhere = !folders || folders->type == ZINF_JSON_NULL;
         int64_t least = i == 0 ? 3 : 1;
+        char *folders = zinf_format("%s.nvme_path", objects[i]);
         char *path = zinf_format("%s.device", objects[i]), *text = NULL;
         if (strcmp(device, "none") != 0 && stage < least)
             text = zinf_format("\"%s\" needs ZeRO stage %" PRId64
                                "%s, and zero_optimization.stage is %" PRId64,
                                device, least, least < 3 ? " or above" : "", stage);
-        else if (nvme && nowhere)
+        else if (nvme && !given(loader, folders))
             text = zinf_format("\"nvme\" needs nvme_path, a folder on a local drive");
         if (text)
             complain(loader, path, text);
+        free(folders);
         free(path);
         free(text);
     }

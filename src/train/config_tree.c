@@ -315,8 +315,8 @@ static bool move_home(struct zinf_loader *loader, struct zinf_json *tree, struct
     }
     zinf_loader_say(loader, &loader->report->warnings,
                     (struct zinf_place){object->key_lines[i], object->key_columns[i]}, path,
-                    "stands in the wrong place, where DeepSpeed does not look; it is applied as %s",
-                    home);
+                    "stands in the wrong place%s; it is applied as %s",
+                    strncmp(home, "zinf.", 5) ? ", where DeepSpeed does not look" : "", home);
     value = detach(object, key);
     zinf_tree_set(tree, home, value);
     return true;
