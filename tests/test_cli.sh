@@ -51,6 +51,12 @@ try 0 plan ds.json --ranks 4 --gpu-memory 80GB; prints "memory of a rank"; print
 try 2 plan ds.json --ranks 4 --gpu-memory 80GB --set zinf.memory.activations=cpu; says "do not work yet on a device with memory of its own"
 try 3 plan ds.json --ranks 4 --host-memory 1MB; says "does not fit"; says "optimizer nvme, param nvme"
 try 2 plan ds.json --ranks 4 --host-memory much; says "right is a size"
+try 2 plan ds.json --ranks 5000000000; says "--ranks 5000000000: more than 16777216 ranks"
+try 0 plan ds.json --ranks 4 --ranks-per-node 8; prints "4 ranks (4 a node)"
+"$program" plan ds.json --ranks 4 --host-memory 1MB > both 2>&1
+[ "$(grep -n "a checkpoint has" both | cut -d: -f1)" -lt "$(grep -n "this does not fit" both | cut -d: -f1)" ] ||
+    fail "plan: what it prints and what it says of it change places: $(cat both)"
+rm both
 try 0 bench io . --size 16MiB --engine threads --block-size 1MiB --queue-depth 2 --seconds 0.01 --rounds 1 --json
 for key in '"best"' '"mixed"' '"bytes_per_s"' '"cpu_s_per_gb"'; do prints "$key"; done
 try 0 bench memory --rounds 1; prints "memcpy"

@@ -106,11 +106,8 @@ static int run(const struct zinf_context *context)
 {
     const struct zinf_options *options = context->options;
     struct zinf_error error;
-    int64_t ranks = context->ranks;
-    int status = zinf_options_integer(options, "--ranks", 1, &ranks, &error);
-    if (!status && ranks > 1 << 24)
-        status = zinf_error_set(&error, ZINF_E_USAGE, "--ranks %lld: more than 16777216 ranks",
-                                (long long)ranks);
+    int64_t ranks;
+    int status = zinf_command_ranks(context, &ranks, &error);
     if (!status && zinf_options_has(options, "--keys")) {
         if (options->json)
             print_json(zinf_keys_json());

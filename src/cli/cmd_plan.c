@@ -59,12 +59,14 @@ static void set_budget(struct job *job, int64_t device, int64_t node, int64_t nv
 static int read_job(const struct zinf_context *context, struct job *job, struct zinf_error *error)
 {
     int64_t device = -1, node = -1, nvme = -1;
-    *job = (struct job){.ranks = context->ranks};
-    int status = zinf_options_integer(context->options, "--ranks", 1, &job->ranks, error);
+    *job = (struct job){0};
+    int status = zinf_command_ranks(context, &job->ranks, error);
     job->ranks_per_node = job->ranks;
     if (!status)
         status = zinf_options_integer(context->options, "--ranks-per-node", 1, &job->ranks_per_node,
                                       error);
+    if (job->ranks_per_node > job->ranks) /* a node that could take more has these only */
+        job->ranks_per_node = job->ranks;
     if (!status)
         status = size_option(context, "--gpu-memory", &device, error);
     if (!status)
@@ -281,6 +283,7 @@ static int plan(const struct zinf_context *context, const struct job *job,
             print_json(job, &e, !status, operations);
         else
             print_estimate(config, job, &e);
+        fflush(stdout); /* before what standard error says of it */
     }
     if (status == ZINF_E_DOES_NOT_FIT)
         zinf_error_set(error, status, "this does not fit: a rank needs %s", e.exceeded);

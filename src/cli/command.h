@@ -45,6 +45,8 @@ int zinf_command_unknown(const char *word, struct zinf_error *error);
  */
 int zinf_command_config(const struct zinf_context *context, enum zinf_config_purpose purpose,
                         struct zinf_config **config);
+/** --ranks N, else the ranks of the job; at most 2^24, which every product with a batch survives. @return 0 or ZINF_E_USAGE */
+int zinf_command_ranks(const struct zinf_context *context, int64_t *ranks, struct zinf_error *error);
 /** Log everything a report holds, each thing once. Local. */
 void zinf_command_log_report(const struct zinf_config_report *report);
 

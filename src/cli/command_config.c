@@ -38,6 +38,19 @@ void zinf_command_log_report(const struct zinf_config_report *report)
     log_list(ZINF_LOG_INFO, &report->notes);
 }
 
+int zinf_command_ranks(const struct zinf_context *context, int64_t *ranks, struct zinf_error *error)
+{
+    int64_t given = context->ranks;
+    int status = zinf_options_integer(context->options, "--ranks", 1, &given, error);
+    if (status)
+        return status;
+    if (given > 1 << 24)
+        return zinf_error_set(error, ZINF_E_USAGE, "--ranks %lld: more than 16777216 ranks",
+                              (long long)given);
+    *ranks = given;
+    return 0;
+}
+
 /* The first rank whose status is the one agreed on: it speaks. */
 static bool speaks(struct zinf_comm *comm, int status, int agreed)
 {

@@ -40,7 +40,7 @@ int zinf_export_folder_begin(const char *out, char **temporary, struct zinf_erro
     char *name = zinf_file_temporary_name(out);
     if (mkdir(name, 0777)) {
         int number = errno;
-        zinf_error_in(error, ZINF_E_USAGE, name, "cannot be made: %s", strerror(number));
+        zinf_error_in(error, ZINF_E_USAGE, out, "cannot be made: %s", strerror(number));
         free(name);
         return ZINF_E_USAGE;
     }
