@@ -47,6 +47,7 @@ again() {
     line=$(grep 'the update lane computed' "$work/out")
     percent=$(echo "$line" | sed -n 's/.* records, \([0-9]*\) % of them in the backward pass.*/\1/p')
     thrown=$(echo "$line" | sed -n 's/.*new weights of \([0-9]*\) more thrown away.*/\1/p')
+    [ -z "${SAY:-}" ] || echo "$name: $percent % $thrown thrown"
     early=$((early + ${percent:-0})) refused=$((refused + ${thrown:-0}))
 }
 
@@ -94,6 +95,13 @@ for type in $types; do
 done
 [ "$early" -gt 0 ] || fail "nothing was made ahead and stood"
 [ "$refused" -gt 0 ] || fail "nothing was made ahead and thrown away"
+
+# A lane that is slower than the steps: DECIDE falls while it makes weights, and new gradients come before it has done with the old.
+for limit in never:0 some:"$(norm bf16-2-3-never 0.5)"; do
+    # shellcheck disable=SC2086
+    ZINF_FAULT=op=update,delay_us=4000 again "slow-${limit%:*}" "bf16-2-3-${limit%:*}" 2 3 --set bf16.enabled=true --set gradient_accumulation_steps=2 \
+        --set gradient_clipping="${limit#*:}"
+done
 
 # Behind the norm where it is said, and in fp32 where nothing is said: there the master would take memory of its own.
 bf16="--set bf16.enabled=true --set gradient_accumulation_steps=2"

@@ -30,7 +30,7 @@ static atomic_long calls;
 
 static const char *const operations[] = {"open",     "read",   "write",     "fsync",
                                          "rename",   "unlink", "fallocate", "gather",
-                                         "exchange", "agree",  "transfer"};
+                                         "exchange", "agree",  "transfer",  "update"};
 
 static const struct {
     const char *name;

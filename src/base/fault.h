@@ -4,7 +4,8 @@
  * ZINF_FAULT="op=write,n=37,err=EIO[,rank=1]": the 37th call of `write` on the rank (all ranks without `rank`) fails with EIO.
  * `op=transfer` is read and write together, as one drive does both.
  * `short=BYTES` instead of err cuts a transfer to so many bytes; `delay_us=N` without n delays every call; `kill=1` ends the process
- * by SIGKILL at that call. Operations: open, read, write, fsync, rename, fallocate, unlink, gather, exchange, agree.
+ * by SIGKILL at that call. Operations: open, read, write, fsync, rename, fallocate, unlink, gather, exchange, agree; update (of a record in
+ * host memory: cannot fail, only be late).
  * Costs one load and a branch when the variable is not set.
  */
 #ifndef ZINF_BASE_FAULT_H

@@ -35,6 +35,7 @@
 #include <math.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 
 enum { REFUSALS = 3 };
 
@@ -150,6 +151,7 @@ static void carry_out(struct zinf_updates *u, int record, enum half half)
     u->current = record;
     zinf_lanes_unlock(zero->lanes);
     double begin_s = zinf_clock_s();
+    ZINF_ASSERT(zinf_fault("update", NULL) == 0);
     if (half == WHOLE)
         zinf_zero_update_record(zero, record, NULL, &update, false);
     else if (half == AHEAD)
