@@ -83,6 +83,8 @@ try 0 --set train_batch_size=8 config --ranks=4 ds.json; prints "x 4 ranks"
 try 0 --ranks 4 --set=train_batch_size=8 config -- ds.json; prints "x 4 ranks"
 try 0 config ds.json --set gradient_clipping=1 --set gradient_clipping=3 --effective; prints '"gradient_clipping": 3'
 try 0 config ds.json --run-dir some/where --effective; prints '"dir": "some/where"'
+try 2 config ds.json --set aio.queue_depth=100000 --set aio.thread_count=100000
+says 'aio.queue_depth: 100000 is wrong; right is a whole number from 1 to 4096'; says 'a whole number from 1 to 256'
 try 2 config ds.json --device tpu; says "--device: zinf.device: \"tpu\" is wrong; right is auto, cpu, cuda"
 
 # a configuration: messages on standard error, results on standard output
@@ -139,6 +141,8 @@ says "binding     none: "; says "  n0"; says "  n1"; count 1 "nvme_path" err
 dry --set "$swap[\"n0\", \"n9\"]}"
 [ $? -eq 2 ] || fail "one of two folders is missing: not exit code 2"
 count 1 "nvme_path n9: " err
+dry --set "$swap\"n0\"}" --set zinf.memory.cache=auto || fail "all of the optimizer cached: $(cat err)"
+says "is kept in host memory"; count 0 "records by" err
 dry --set "$swap[]}"
 [ $? -eq 2 ] || fail "a list of no folders: not exit code 2"
 says "right is a path or a list of paths"

@@ -292,6 +292,25 @@ TEST(Json, AFileIsReadWithItsNameInMessages)
     unlink(path);
 }
 
+TEST(Json, AFileInUtf16SaysSo)
+{
+    for (std::string text : {std::string("\xff\xfe{\0}\0", 6), std::string("\xfe\xff\0{\0}", 6)}) {
+        char path[] = "/tmp/zinf_json_XXXXXX";
+        int fd = mkstemp(path);
+        ASSERT_EQ(write(fd, text.data(), text.size()), (ssize_t)text.size());
+        close(fd);
+        zinf_json *value;
+        zinf_error_list errors = {};
+        zinf_json_options options = {nullptr, false, ZINF_E_USAGE, true};
+        EXPECT_EQ(zinf_json_read(&value, path, &options, &errors), ZINF_E_USAGE);
+        EXPECT_EQ(value, nullptr);
+        ASSERT_EQ(errors.count, 1u);
+        EXPECT_EQ(errors.items[0].text, std::string(path) + ": is UTF-16; save it as UTF-8");
+        zinf_error_list_release(&errors);
+        unlink(path);
+    }
+}
+
 // Every prefix and every changed byte of a text is either read or refused with a place; the
 // sanitizer build looks at the rest.
 TEST(Json, NoMangledTextIsReadPastItsEnd)

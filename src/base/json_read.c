@@ -33,6 +33,12 @@ static char *read_all(FILE *file, size_t *count)
     return text;
 }
 
+/* What editors on Windows call Unicode: a byte-order mark of two bytes, which no UTF-8 holds. */
+static bool is_utf16(const char *text, size_t count)
+{
+    return count >= 2 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2));
+}
+
 int zinf_json_read(struct zinf_json **value, const char *path,
                    const struct zinf_json_options *options, struct zinf_error_list *errors)
 {
@@ -50,6 +56,12 @@ int zinf_json_read(struct zinf_json **value, const char *path,
     if (!text) {
         zinf_error_set(&error, options->status, "%s: cannot be read: %s", path, strerror(failure));
         zinf_error_list_add(errors, &error);
+        return options->status;
+    }
+    if (is_utf16(text, count)) {
+        zinf_error_set(&error, options->status, "%s: is UTF-16; save it as UTF-8", path);
+        zinf_error_list_add(errors, &error);
+        free(text);
         return options->status;
     }
     if (!named.file)

@@ -129,7 +129,12 @@ static void say_memory(const struct zinf_run *run)
               (double)bytes->optimizer / mib, (double)bytes->windows / mib,
               (double)bytes->communication / mib, (double)run->step.activation_bytes / mib,
               activations_text(run, text));
-    if (zinf_zero_uses_nvme(&run->zero.options))
+    if (zinf_zero_uses_nvme(&run->zero.options) && !bytes->nvme)
+        zinf_info("offload     optimizer %s, parameters %s: all of it, %.1f MiB a rank, is kept "
+                  "in host memory",
+                  tier_name(run->zero.options.offload.optimizer),
+                  tier_name(run->zero.options.offload.parameters), (double)bytes->cache / mib);
+    else if (zinf_zero_uses_nvme(&run->zero.options))
         zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe (%.1f spare, "
                   "for early updates) in %d records by %s%s, %.1f MiB of rings, %.1f MiB stay in "
                   "host memory",
@@ -217,6 +222,8 @@ static void say_update_lane(struct zinf_run *run)
         refused += (double)all[i].refused_records / run->comm->size;
     }
     free(all);
+    if (records == 0) /* a run that had no step left */
+        return;
     if (zinf_zero_uses_nvme(&run->zero.options))
         snprintf(reads, sizeof reads, " and waited %.3f s for its reads", drive);
     if (run->ahead)

@@ -79,8 +79,8 @@ const struct zinf_key zinf_keys_zero[] = {
 
     KEY("aio", OBJECT, NULL, "", "", WORKS, ""),
     KEY("aio.block_size", INTEGER, "8388608", "[4096,)", "bytes", WORKS, "DeepSpeed's default: 1048576; " WITH_NVME),
-    KEY("aio.queue_depth", INTEGER, "8", "[1,)", "requests", WORKS, WITH_NVME),
-    KEY("aio.intra_op_parallelism", INTEGER, "1", "[1,)", "threads", WORKS, WITH_NVME "; thread_count and num_threads are taken too"),
+    KEY("aio.queue_depth", INTEGER, "8", "[1,4096]", "requests", WORKS, WITH_NVME),
+    KEY("aio.intra_op_parallelism", INTEGER, "1", "[1,256]", "threads", WORKS, WITH_NVME "; thread_count and num_threads are taken too"),
     KEY("aio.single_submit", BOOL, "false", "", "", NO_EFFECT, "always batched and overlapped"),
     KEY("aio.overlap_events", BOOL, "true", "", "", NO_EFFECT, "always batched and overlapped"),
     KEY("aio.use_gds", BOOL, "false", "", "", NO_EFFECT, "always through locked host memory"),
