@@ -25,13 +25,25 @@ for options in "" "--set bf16.enabled=true" "--set fp16.enabled=true"; do
         ranks 3 "$work/ds.json" -q --run-dir "$work/parts" --max-steps 8 $options
         [ $? -eq 75 ] || { fail "--max-steps leaves with 75"; cat "$work/out"; }
         # shellcheck disable=SC2086
-        ranks 3 "$work/ds.json" -q --run-dir "$work/parts" $options || fail "resumed run: $?"
+        ranks 3 "$work/ds.json" --run-dir "$work/parts" $options || fail "resumed run: $?"
+        grep "changed since" "$work/out" && fail "nothing has changed since the checkpoint"
         equal_files "$(checkpoint whole 20)" "$(checkpoint parts 20)" "stage $stage $options: resumed differs from uninterrupted"
         "$tools/metrics_diff" "$work/whole/metrics.jsonl" "$work/parts/metrics.jsonl" 0 > "$work/out" ||
             { fail "losses after resume"; cat "$work/out"; }
         rm -rf "$work/whole" "$work/parts"
     done
 done
+
+# What is another since the checkpoint is said: by the configuration, and by what bits depend on besides.
+config "$work/ds.json" 3
+ranks 2 "$work/ds.json" -q --run-dir "$work/parts" --max-steps 2
+"$mpiexec" -n 3 "$program" "$work/ds.json" --run-dir "$work/parts" --max-steps 3 --threads 2 \
+    --set zero_optimization.stage=2 > "$work/out" 2>&1
+for change in "ranks: 2 -> 3 (the" "threads of a rank: 1 -> 2 (the" "zero_optimization.stage: 3 -> 2"; do
+    grep -qF "changed since the checkpoint: $change" "$work/out" || { fail "not said: $change"; cat "$work/out"; }
+done
+grep -E "changed.* (build|kernels): " "$work/out" && fail "neither build nor kernels have changed"
+rm -r "$work/parts"
 
 # Saved on n ranks, loaded on m at any stage: every element of weights and optimizer state is in its place.
 for n in $rank_counts; do

@@ -209,7 +209,8 @@ static struct zinf_json *compare_results(const char *a, const char *b)
  * checkpoint. */
 static struct zinf_json *provenance_of(const struct zinf_inspect *inspect, const char *folder)
 {
-    static const char *const names[] = {"version", "world_size", "hosts", "date", "resumed_from"};
+    static const char *const names[] = {"version", "build", "kernels", "world_size",
+                                        "threads", "hosts", "date",    "resumed_from"};
     struct zinf_json *object = zinf_json_new(ZINF_JSON_OBJECT);
     const int64_t step = zinf_checkpoint_folder_linked(folder, "latest");
     struct zinf_checkpoint_file *file = NULL;

@@ -1,6 +1,7 @@
 /*
  * What differs between a checkpoint and the run that would go on from it: the model and the seed
- * must be the same, everything else is listed and used.
+ * must be the same, everything else is listed and used. Bits depend on more than the configuration:
+ * build, kernels and threads stand in /provenance too, and another of them is noted.
  */
 #include "train/run.h"
 
@@ -8,6 +9,8 @@
 #include <string.h>
 
 #include "base/json_diff.h"
+#include "base/version.h"
+#include "cpu/matmul.h"
 
 static struct zinf_json *parse_text(const char *text)
 {
@@ -80,9 +83,44 @@ static void say_change(void *context, const char *path, const struct zinf_json *
     free(b);
 }
 
+void zinf_run_circumstances(const struct zinf_run *run, struct zinf_circumstances *now)
+{
+    const struct zinf_device *device = &run->processor;
+    const bool cpu = device->properties.host_addressable;
+    snprintf(now->world_size, sizeof now->world_size, "%d", run->comm->size);
+    snprintf(now->build, sizeof now->build, "%s, %s, %s", zinf_version(), zinf_build_compiler(),
+             zinf_build_flags());
+    for (size_t length = strlen(now->build); length && now->build[length - 1] == ' '; length--)
+        now->build[length - 1] = '\0';
+    snprintf(now->kernels, sizeof now->kernels, "%s, %s", device->backend->operations()->name,
+             cpu ? zinf_cpu_matmul_name() : device->properties.name);
+    snprintf(now->threads, sizeof now->threads, "%d", run->threads);
+}
+
+static void list_circumstances(const struct zinf_run *run, const struct zinf_checkpoint_file *file)
+{
+    struct zinf_circumstances now;
+    zinf_run_circumstances(run, &now);
+    const struct {
+        const char *dataset, *name, *now;
+    } rows[] = {{"world_size", "ranks", now.world_size},
+                {"build", "build", now.build},
+                {"kernels", "kernels", now.kernels},
+                {"threads", "threads of a rank", now.threads}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *before = zinf_checkpoint_text(file, rows[i].dataset);
+        if (before && strcmp(before, rows[i].now) != 0)
+            zinf_info("changed since the checkpoint: %s: %s -> %s (the numbers go on within "
+                      "rounding, not bit for bit)",
+                      rows[i].name, before, rows[i].now);
+    }
+}
+
 void zinf_run_list_changes(const struct zinf_run *run, const struct zinf_checkpoint_file *file)
 {
     struct zinf_json *before = parse_text(zinf_checkpoint_text(file, "config"));
+    if (run->comm->rank == 0)
+        list_circumstances(run, file);
     if (before && run->comm->rank == 0)
         zinf_json_diff(before, run->config->effective, say_change, NULL);
     zinf_json_free(before);

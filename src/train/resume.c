@@ -423,16 +423,21 @@ static int write_checkpoint(struct zinf_run *run, const char *path)
     struct zinf_snapshot snapshot = snapshot_of(run, true);
     char *config = zinf_json_print(run->config->effective, 2);
     char *model = zinf_json_print(run->model->config, 2);
-    char *hosts = host_list(run), date[64], world[32];
-    time_t now = time(NULL);
+    char *hosts = host_list(run), date[64];
+    struct zinf_circumstances now = {0};
+    time_t seconds = time(NULL);
     struct tm utc;
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &utc));
+    zinf_run_circumstances(run, &now);
     zinf_comm_broadcast(run->comm, 0, date, sizeof date);
-    snprintf(world, sizeof world, "%d", run->comm->size);
+    zinf_comm_broadcast(run->comm, 0, &now, sizeof now); /* texts are one size on all ranks */
     const struct zinf_text texts[] = {{"config", config},
                                       {"model_config", model},
                                       {"version", zinf_version()},
-                                      {"world_size", world},
+                                      {"build", now.build},
+                                      {"kernels", now.kernels},
+                                      {"world_size", now.world_size},
+                                      {"threads", now.threads},
                                       {"hosts", hosts},
                                       {"date", date},
                                       {"resumed_from", run->branch_source}};

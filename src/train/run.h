@@ -145,7 +145,12 @@ int zinf_run_check_model(const struct zinf_run *run, const struct zinf_checkpoin
                          const char *path, bool training, struct zinf_error *error);
 int zinf_run_check_seed(const struct zinf_run *run, int64_t seed, const char *path,
                         struct zinf_error *error);
-/** Rank 0 logs a line for each value of the configuration that differs from the checkpoint's. Local. */
+/** What the bits of a run depend on besides its configuration: texts of /provenance by these names. */
+struct zinf_circumstances {
+    char world_size[16], build[512], kernels[256], threads[16]; /* threads: of rank 0 */
+};
+void zinf_run_circumstances(const struct zinf_run *run, struct zinf_circumstances *now);
+/** Rank 0 logs a line for each value of the configuration, and each circumstance, that differs from the checkpoint's. Local. */
 void zinf_run_list_changes(const struct zinf_run *run, const struct zinf_checkpoint_file *file);
 /**
  * Write a checkpoint of the current step; then links and pruning. Collective.
