@@ -48,7 +48,8 @@ for command in tokenize generate; do
     try 2 $command; says "zinf $command: not yet in this version"
 done
 try 0 plan ds.json --ranks 4 --gpu-memory 80GB; prints "memory of a rank"; prints "device: working memory of its streams"
-try 2 plan ds.json --ranks 4 --gpu-memory 80GB --set zinf.memory.activations=cpu; says "do not work yet on a device with memory of its own"
+try 0 plan ds.json --ranks 4 --gpu-memory 80GB --set zinf.memory.activations=cpu; prints "memory of a rank"
+try 2 plan ds.json --ranks 4 --gpu-memory 80GB --set zero_optimization.offload_param.device=cpu; says "does not work yet on a device with memory of its own"
 try 3 plan ds.json --ranks 4 --host-memory 1MB; says "does not fit"; says "optimizer nvme, param nvme"
 try 2 plan ds.json --ranks 4 --host-memory much; says "right is a size"
 try 2 plan ds.json --ranks 5000000000; says "--ranks 5000000000: more than 16777216 ranks"

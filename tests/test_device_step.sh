@@ -84,6 +84,21 @@ for stage in 1 3; do
     again llama-$stage-late llama-$stage 2 $stage $options
 done
 
+# Inputs of layers leave the device: three windows there, below them host memory or two or four windows of the drive.
+# shellcheck disable=SC2046,SC2086
+for stage in 1 3; do
+    layers=9
+    [ $stage = 1 ] || layers=4
+    options="--set zinf.model.config.n_layer=$layers --set bf16.enabled=true --set gradient_accumulation_steps=2 --set zinf.data.eval=$work/text
+        --set zinf.train.eval_every=4 --set zinf.train.eval_batches=2 --set zinf.train.eval_micro_batch=5"
+    train inputs-$stage 2 $stage $options
+    again inputs-$stage-cpu inputs-$stage 2 $stage $options --set zinf.memory.activations=cpu
+    for buffers in 2 4 2 4; do # four seeds: from the laziest to the hastiest
+        again inputs-$stage-nvme$buffers-$seed inputs-$stage 2 $stage $options --set zinf.memory.activations=nvme $(optimizer_on nvme) \
+            --set $o.buffer_count=$buffers
+    done
+done
+
 # Whether an operation took long is the device's to say: forward and backward of each block, step and micro-batch, and no more.
 config "$work/times.json" 3
 # shellcheck disable=SC2086
@@ -143,7 +158,6 @@ refused() {
     "$late" "$work/$whole.json" -q --run-dir "$work/refused" --set zinf.train.steps=10 "$@" > "$work/out" 2>&1
     [ $? -eq 2 ] && grep -qF -- "$words" "$work/out" || { fail "no '$words'"; cat "$work/out"; }
 }
-refused 'zinf.memory.activations "cpu" and "nvme" do not work yet on a device' --set zinf.memory.activations=cpu
 refused 'offload_param without offload_optimizer does not work yet on a device' --set $p.device=cpu
 refused 'zinf.device: "cuda", but there is no such device here' --device cuda
 [ -z "$(ls -A "$work/nvme")" ] || fail "files are left on the drive: $(ls "$work/nvme")"

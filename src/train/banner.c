@@ -62,8 +62,9 @@ bool zinf_run_io_is_direct(const struct zinf_run *run)
     bool all = true;
     for (int i = 0; i < 2; i++)
         all = all && (!run->zero.swaps[i] || zinf_swap_direct(run->zero.swaps[i]));
-    if (run->step.activations.swap)
-        all = all && zinf_swap_direct(run->step.activations.swap);
+    const struct zinf_swap *inputs = zinf_activations_store(&run->step.activations)->swap;
+    if (inputs)
+        all = all && zinf_swap_direct(inputs);
     return all;
 }
 
@@ -78,20 +79,26 @@ const struct zinf_aio *zinf_run_io(const struct zinf_run *run)
 static void say_inputs(const struct zinf_run *run)
 {
     const struct zinf_activations *inputs = &run->step.activations;
+    const struct zinf_activations *store = zinf_activations_store(inputs);
+    const long long layers = run->model->layers;
     const double mib = 1024.0 * 1024.0;
+    char windows[64] = "";
+    if (inputs->below)
+        snprintf(windows, sizeof windows, "; %d windows on the device", inputs->window_count);
     if (inputs->options.tier == ZINF_TIER_HOST)
-        zinf_info("inputs      of %lld layers in host memory, %.1f MiB a rank",
-                  (long long)run->model->layers, (double)inputs->bytes.host / mib);
-    else if (inputs->options.tier == ZINF_TIER_NVME && !inputs->swap)
-        zinf_info("inputs      of %lld layers: as many windows in host memory, none on NVMe",
-                  (long long)run->model->layers);
+        zinf_info("inputs      of %lld layers in host memory, %.1f MiB a rank%s",
+                  layers - (inputs->below ? inputs->window_count : 0),
+                  (double)inputs->bytes.host / mib, windows);
+    else if (inputs->options.tier == ZINF_TIER_NVME && !store->swap)
+        zinf_info("inputs      of %lld layers in windows in memory, none on NVMe%s", layers,
+                  windows);
     else if (inputs->options.tier == ZINF_TIER_NVME)
         zinf_info("inputs      of %d of %lld layers on NVMe, %.1f MiB a rank by %s%s, %d windows "
-                  "of %.1f MiB",
-                  inputs->written_count, (long long)run->model->layers,
-                  (double)inputs->bytes.nvme / mib, inputs->aio.engine->name,
-                  zinf_swap_direct(inputs->swap) ? ", O_DIRECT" : ", buffered",
-                  inputs->window_count, (double)inputs->options.window_bytes / mib);
+                  "of %.1f MiB%s",
+                  store->written_count, layers, (double)inputs->bytes.nvme / mib,
+                  store->aio.engine->name,
+                  zinf_swap_direct(store->swap) ? ", O_DIRECT" : ", buffered", store->window_count,
+                  (double)store->options.window_bytes / mib, windows);
 }
 
 /* super_offload that was asked for and has nothing to do is said; what it needs of ds.json stands

@@ -56,24 +56,25 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
     zinf_run_choose_kept_layers(&run, true, budget);
     bool uses_nvme = zinf_zero_uses_nvme(&run.zero.options);
-    *estimate = (struct zinf_estimate){.bytes = run.zero.bytes,
-                                       .activation_bytes = run.step.activation_bytes,
-                                       .inputs = run.step.activations.bytes,
-                                       .nvme_bytes = zinf_run_nvme_bytes(&run),
-                                       .input_windows = run.step.activations.window_count,
-                                       .scratch_bytes = run.scratch_bytes,
-                                       .device_bytes = zinf_run_device_bytes(&run),
-                                       .host_bytes = run.host.used_bytes,
-                                       .kept_layers = run.step.options.kept_layers,
-                                       .layers = (int)run.model->layers,
-                                       .parameters = run.model->total_count,
-                                       .comm_bytes = run.plan.comm_bytes,
-                                       .operations = run.plan.count[ZINF_LANE_COMPUTE] +
-                                                     run.plan.count[ZINF_LANE_COMM],
-                                       .windows = run.plan.window_count,
-                                       .records = uses_nvme ? run.zero.record_count : 0,
-                                       .checkpoint_bytes = checkpoint_bytes(&run),
-                                       .checksum = run.plan.checksum};
+    const struct zinf_activations *inputs = &run.step.activations;
+    *estimate = (struct zinf_estimate){
+        .bytes = run.zero.bytes,
+        .activation_bytes = run.step.activation_bytes,
+        .inputs = inputs->bytes,
+        .nvme_bytes = zinf_run_nvme_bytes(&run),
+        .input_windows = zinf_activations_store(inputs)->window_count,
+        .scratch_bytes = run.scratch_bytes,
+        .device_bytes = zinf_run_device_bytes(&run),
+        .host_bytes = run.host.used_bytes,
+        .kept_layers = run.step.options.kept_layers,
+        .layers = (int)run.model->layers,
+        .parameters = run.model->total_count,
+        .comm_bytes = run.plan.comm_bytes,
+        .operations = run.plan.count[ZINF_LANE_COMPUTE] + run.plan.count[ZINF_LANE_COMM],
+        .windows = run.plan.window_count,
+        .records = uses_nvme ? run.zero.record_count : 0,
+        .checkpoint_bytes = checkpoint_bytes(&run),
+        .checksum = run.plan.checksum};
     zinf_zero_nvme_traffic(&run.zero, &run.plan, &estimate->nvme_read_bytes,
                            &estimate->nvme_write_bytes);
     estimate->cached_fraction = zinf_zero_cached_fraction(&run.zero);

@@ -17,10 +17,6 @@ enum { LINK_EVENTS = 4 };
 
 const char *zinf_run_device_lacks(const struct zinf_config *config)
 {
-    enum zinf_config_activations mode = config->memory.activations;
-    if (mode == ZINF_ACTIVATIONS_CPU || mode == ZINF_ACTIVATIONS_NVME)
-        return "zinf.memory.activations \"cpu\" and \"nvme\" do not work yet on a device with "
-               "memory of its own: \"auto\" keeps what fits there and recomputes the rest";
     if (config->offload.optimizer == ZINF_CONFIG_DEVICE_NONE &&
         config->offload.parameters != ZINF_CONFIG_DEVICE_NONE)
         return "offload_param without offload_optimizer does not work yet on a device with memory "

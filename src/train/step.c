@@ -262,12 +262,14 @@ enum {
 /* From NVMe by all but the update lane, since the run began. */
 static int64_t bytes_read(const struct zinf_step *step)
 {
-    return step->options.zero->fetch_ring.read_bytes + step->activations.read_bytes;
+    return step->options.zero->fetch_ring.read_bytes +
+           zinf_activations_store(&step->activations)->read_bytes;
 }
 
 static void set_report(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
+    const struct zinf_activations *inputs = zinf_activations_store(&walk->step->activations);
     double drive_s = zinf_lanes_delay_s(zero->lanes, ZINF_DELAY_DRIVE);
     double update_s = zinf_lanes_delay_s(zero->lanes, ZINF_DELAY_UPDATE);
     int64_t before_read, before_write;
@@ -275,12 +277,11 @@ static void set_report(struct walk *walk)
     zero->report[REPORT_WAIT_COMM] = fmax(0, walk->wait_s - drive_s - update_s);
     zero->report[REPORT_WAIT_DATA] = walk->input->waited_data_s;
     zero->report[REPORT_WAIT_NVME] =
-        walk->nvme_wait_s + drive_s + walk->step->activations.waited_s - walk->inputs_wait_s;
+        walk->nvme_wait_s + drive_s + inputs->waited_s - walk->inputs_wait_s;
     zero->report[REPORT_RSS] = (double)zinf_peak_rss_bytes();
     zero->report[REPORT_PINNED] = walk->input->pinned_bytes;
     zero->report[REPORT_NVME_READ] = (double)(bytes_read(walk->step) - walk->read_bytes);
-    zero->report[REPORT_NVME_WRITE] =
-        (double)(walk->step->activations.write_bytes - walk->write_bytes);
+    zero->report[REPORT_NVME_WRITE] = (double)(inputs->write_bytes - walk->write_bytes);
     zero->report[REPORT_BEFORE_READ] = (double)before_read;
     zero->report[REPORT_BEFORE_WRITE] = (double)before_write;
 }
@@ -466,12 +467,13 @@ static void walk_plan(struct walk *walk)
     struct zinf_zero *zero = walk->step->options.zero;
     struct zinf_activities *activities = walk->step->options.activities;
     struct zinf_device_times *times = &walk->step->times;
+    const struct zinf_activations *inputs = zinf_activations_store(&walk->step->activations);
     struct zinf_update early;
     if (walk->input)
         early = update_of(walk->input, 1);
     walk->read_bytes = bytes_read(walk->step);
-    walk->write_bytes = walk->step->activations.write_bytes;
-    walk->inputs_wait_s = walk->step->activations.waited_s;
+    walk->write_bytes = inputs->write_bytes;
+    walk->inputs_wait_s = inputs->waited_s;
     zinf_zero_begin(zero, walk->plan, walk->input && !walk->input->trace ? &early : NULL,
                     square_limit(walk));
     for (walk->index = 0; walk->index < walk->plan->count[ZINF_LANE_COMPUTE]; walk->index++) {

@@ -24,6 +24,7 @@ static void lay_out_inputs(struct zinf_step *step, struct zinf_pool *device, str
 {
     const struct zinf_step_options *o = &step->options;
     struct zinf_activations_options inputs = o->activations;
+    inputs.device = zinf_staged(o->zero) ? o->zero->options.device : NULL;
     inputs.layers = (int)o->zero->options.model->layers;
     inputs.input_bytes = hidden_bytes(o, o->batch * o->sequence);
     inputs.window_bytes = hidden_bytes(o, larger(o->batch, o->evaluation_batch) * o->sequence);

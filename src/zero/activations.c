@@ -8,12 +8,20 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "zero/activations_staged.h"
 
 enum { FEWEST_WINDOWS = 2, PAGE = 4096 };
 
+/* Do inputs leave the device by copies? */
+static bool is_staged(const struct zinf_activations *a)
+{
+    return a->options.device && a->options.tier != ZINF_TIER_DEVICE && a->options.input_bytes > 0;
+}
+
+/* Do inputs go from here to the drive? */
 static bool on_nvme(const struct zinf_activations *a)
 {
-    return a->options.tier == ZINF_TIER_NVME && a->options.input_bytes > 0;
+    return a->options.tier == ZINF_TIER_NVME && a->options.input_bytes > 0 && !is_staged(a);
 }
 
 static bool is_serial(const struct zinf_activations *a)
@@ -27,6 +35,8 @@ static int choose_window_count(const struct zinf_activations *a)
     int layers = a->options.layers, count = layers;
     if (!a->options.input_bytes)
         count = FEWEST_WINDOWS;
+    else if (is_staged(a))
+        count = ZINF_INPUT_WINDOWS;
     else if (on_nvme(a))
         count = a->options.buffers > FEWEST_WINDOWS ? a->options.buffers : FEWEST_WINDOWS;
     return count < layers ? count : layers;
@@ -46,11 +56,11 @@ void zinf_activations_layout(struct zinf_activations *a,
                              const struct zinf_activations_options *options,
                              struct zinf_pool *device, struct zinf_pool *host)
 {
-    struct zinf_pool *pool =
-        options->tier == ZINF_TIER_DEVICE || !options->input_bytes ? device : host;
     size_t device_before = device->used_bytes, host_before = host->used_bytes;
-    ZINF_ASSERT(options->layers > 0 && options->window_bytes >= options->input_bytes);
+    ZINF_ASSERT(options->layers >= 0 && options->window_bytes >= options->input_bytes);
     a->options = *options;
+    struct zinf_pool *pool =
+        options->tier == ZINF_TIER_DEVICE || !options->input_bytes || is_staged(a) ? device : host;
     a->window_count = choose_window_count(a);
     a->written_count = on_nvme(a) ? options->layers - a->window_count : 0;
     free(a->windows);
@@ -61,10 +71,12 @@ void zinf_activations_layout(struct zinf_activations *a,
         for (int i = 0; i < a->window_count; i++)
             a->windows[i].memory = zinf_pool_take(pool, options->window_bytes);
     a->windows[a->window_count].memory = zinf_pool_take(device, options->window_bytes);
+    size_t nvme = (size_t)a->written_count * zinf_swap_padded(options->input_bytes);
+    if (is_staged(a) && options->layers > a->window_count)
+        nvme = zinf_activations_layout_below(a, host);
     a->bytes = (struct zinf_activations_bytes){.device = device->used_bytes - device_before,
                                                .host = host->used_bytes - host_before,
-                                               .nvme = (size_t)a->written_count *
-                                                       zinf_swap_padded(options->input_bytes)};
+                                               .nvme = nvme};
 }
 
 /* What an extent holds, for messages. */
@@ -93,6 +105,8 @@ static int open_swap(struct zinf_activations *a, struct zinf_error *error)
 int zinf_activations_open(struct zinf_activations *a, struct zinf_error *error)
 {
     struct zinf_aio_options io = a->options.io;
+    if (a->below)
+        return zinf_activations_open(a->below, error);
     if (a->written_count == 0)
         return ZINF_OK;
     int status = open_swap(a, error);
@@ -123,6 +137,9 @@ void zinf_activations_close(struct zinf_activations *a)
         zinf_aio_close(&a->aio);
     }
     zinf_swap_close(a->swap);
+    if (a->below)
+        zinf_activations_close(a->below);
+    free(a->below);
     free(a->windows);
     memset(a, 0, sizeof *a);
 }
@@ -137,11 +154,15 @@ void zinf_activations_begin(struct zinf_activations *a, int micro)
 {
     ZINF_ASSERT(micro < 0 || a->options.input_bytes > 0);
     a->micro = micro;
+    if (a->below)
+        zinf_activations_begin_below(a);
 }
 
 void *zinf_activations_make(struct zinf_activations *a, int layer)
 {
     int window = window_of(a, layer);
+    if (a->below)
+        zinf_activations_free_window(a, layer);
     finish(a, window);
     return a->windows[window].memory;
 }
@@ -156,6 +177,8 @@ void zinf_activations_made(struct zinf_activations *a, int layer)
 {
     int window = window_of(a, layer);
     a->windows[window].layer = layer;
+    if (a->below)
+        zinf_activations_send(a, layer);
     if (!travels(a, layer))
         return;
     struct zinf_swap_transfer *transfer = &a->windows[window].transfer;
@@ -181,6 +204,8 @@ static void begin_read(struct zinf_activations *a, int layer)
 const void *zinf_activations_input(struct zinf_activations *a, int layer)
 {
     struct zinf_activations_window *window = &a->windows[window_of(a, layer)];
+    if (a->below)
+        zinf_activations_receive(a, layer);
     if (window->layer != layer)
         begin_read(a, layer);
     if (window->busy && !window->transfer.request.write)
@@ -191,6 +216,8 @@ const void *zinf_activations_input(struct zinf_activations *a, int layer)
 void zinf_activations_drop(struct zinf_activations *a, int layer)
 {
     int earlier = layer - a->window_count;
+    if (a->below)
+        zinf_activations_fetch(a, layer);
     if (layer < a->options.layers && earlier >= 0 && travels(a, earlier) && !is_serial(a))
         begin_read(a, earlier);
 }

@@ -13,6 +13,10 @@
  *   none kept (an evaluation): two windows in turn, nothing is moved.
  * The input of the final norm is used at once and stays on the device.
  *
+ * Layers cannot compute in place in host memory when the device has its own. Then they do so in D windows there, as above with the drive, and what
+ * leaves a window goes to an object of this kind for the host (`below`), which keeps it in host memory or passes it on to NVMe: L - D
+ * inputs, down behind the layer that made them, up D - 1 layers before they are needed (activations_staged.c).
+ *
  * Rejected: the ring of records (ring.h). It passes one sequence of items from front to back, here a stack turns round in the middle.
  * The traffic is that of ZeRO-Infinity (arXiv:2104.07857, section 5.1.2, "offloading activation checkpoints"), one input a layer.
  *
@@ -43,6 +47,7 @@ struct zinf_activations_options {
     bool checksums;
     const char *engine;         /* NULL = the best that works */
     struct zinf_aio_options io; /* its pool is filled here */
+    struct zinf_device *device; /* with memory that the host does not address; NULL: there is none; borrowed */
 };
 
 /** Bytes by tier, as the plan prints them. */
@@ -54,6 +59,7 @@ struct zinf_activations_window {
     char *memory; /* window_bytes */
     int layer;    /* whose input stands there or is on its way there */
     bool busy;    /* `transfer` has not been waited for */
+    bool arriving; /* a copy from below has not been waited for */
     struct zinf_swap_transfer transfer;
 };
 
@@ -68,6 +74,9 @@ struct zinf_activations {
     int micro;               /* micro-batch under way, -1 = an evaluation */
     double waited_s;         /* for the drive, since open */
     int64_t read_bytes, write_bytes; /* begun since open, padding included */
+    struct zinf_activations *below;  /* what has left the device, owned; NULL: nothing does */
+    int passed;    /* inputs of the first so many layers were given to below in this micro-batch */
+    int returning; /* below has not got the room of this layer's input back, -1: none */
 };
 
 /** Take memory from the pools; on counting pools only the sizes are worked out. First on a zeroed object, then again with open pools. */
@@ -90,6 +99,12 @@ const void *zinf_activations_input(struct zinf_activations *activations, int lay
 /** The backward pass needs the input of `layer` no more: an earlier one begins to come back. */
 void zinf_activations_drop(struct zinf_activations *activations, int layer);
 
+/** The one that moves bytes from and to the drive: counts, waits and the file are its. */
+static inline const struct zinf_activations *
+zinf_activations_store(const struct zinf_activations *activations)
+{
+    return activations->below ? activations->below : activations;
+}
 /** Bytes read from and written to NVMe in a step of `micro_count` micro-batches, padding included: as many each way. Local. */
 int64_t zinf_activations_traffic(const struct zinf_activations *activations, int micro_count);
 

@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "memory/pool.h"
+#include "zero/activations_staged.h"
 #include "zero/plan.h"
 #include "zero/zero.h"
 
@@ -42,7 +43,8 @@ enum zinf_staged_event {
     ZINF_EVENT_GATHERED,   /* two of them: gather[] has been read */
     ZINF_EVENT_LOSS = ZINF_EVENT_GATHERED + 2, /* the step's: the losses stand in host memory */
     ZINF_EVENT_OWN,        /* a rank's own shard stands on the device */
-    ZINF_EVENT_STREAM,     /* one a stream: the end of a step */
+    ZINF_EVENT_INPUT,      /* those of activations_staged.h */
+    ZINF_EVENT_STREAM = ZINF_EVENT_INPUT + ZINF_INPUT_EVENTS, /* one a stream: the end of a step */
     ZINF_STAGED_EVENTS = ZINF_EVENT_STREAM + ZINF_STREAM_COUNT
 };
 
