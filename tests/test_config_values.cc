@@ -326,6 +326,22 @@ TEST(Config, AutoWhereItMeansNothingIsAnError)
               "\"auto\" is wrong");
 }
 
+TEST(Config, AutoThatDeepSpeedDropsIsTheDefaultAndSaid)
+{
+    Config c(
+        with("\"zero_optimization\": {\"stage\": \"auto\", \"offload_optimizer\": {\"device\": "
+             "\"auto\", \"nvme_path\": \"auto\"}}"));
+    ASSERT_EQ(c.status, 0) << c.error();
+    EXPECT_EQ(c.config->zero.stage, 0);
+    EXPECT_EQ(c.config->offload.optimizer, ZINF_CONFIG_DEVICE_NONE);
+    EXPECT_EQ(c.effective("zero_optimization.offload_optimizer.device"), "\"none\"");
+    EXPECT_EQ(c.effective("zero_optimization.offload_optimizer.nvme_path"), "null");
+    std::string all = c.all(c.report.filled);
+    expect_in(all, "zero_optimization.stage: 0");
+    expect_in(all, "offload_optimizer.device: \"none\"");
+    expect_in(all, "offload_optimizer.nvme_path: null");
+}
+
 TEST(Config, ASetWinsOverTheFileWhateverSpelling)
 {
     Config c(with("\"bfloat16\": {\"enabled\": true}, \"zero_optimization\": {\"stage\": 1, "

@@ -4,6 +4,7 @@
  */
 #include "cli/command.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/words.h"
@@ -72,7 +73,7 @@ const struct zinf_command *zinf_command_find(const char *name)
 int zinf_command_unknown(const char *word, struct zinf_error *error)
 {
     const char *best = "";
-    int distance = 100;
+    int distance = INT_MAX;
     for (int i = 0; zinf_commands[i]; i++) {
         int this = zinf_word_distance(zinf_commands[i]->name, word);
         if (this < distance) {
@@ -84,6 +85,7 @@ int zinf_command_unknown(const char *word, struct zinf_error *error)
         return zinf_error_set(error, ZINF_E_USAGE, "unknown command %s; did you mean %s?", word,
                               best);
     return zinf_error_set(error, ZINF_E_USAGE,
-                          "%s is neither a command nor a file; `zinf --help` lists the commands",
-                          *word ? word : "an empty word");
+                          "%s is neither a command nor a file; the nearest command is %s, `zinf "
+                          "--help` lists all",
+                          *word ? word : "an empty word", best);
 }

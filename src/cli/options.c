@@ -8,6 +8,7 @@
 #include "cli/options.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -101,8 +102,8 @@ static const char *key_of_option(const char *word)
 static int unknown_option(const struct zinf_command *command, const char *text,
                           struct zinf_error *error)
 {
-    const char *best = NULL;
-    int distance = 100;
+    const char *best = "";
+    int distance = INT_MAX;
     char *word = strndup(text, strcspn(text, "="));
     const char *key = key_of_option(word);
     nearest(zinf_global_options, word, &best, &distance);
@@ -114,8 +115,9 @@ static int unknown_option(const struct zinf_command *command, const char *text,
     else if (zinf_word_is_near(word, distance))
         zinf_error_set(error, ZINF_E_USAGE, "unknown option %s; did you mean %s?", word, best);
     else
-        zinf_error_set(error, ZINF_E_USAGE, "unknown option %s; `zinf help%s%s` lists them", word,
-                       command ? " " : "", command ? command->name : "");
+        zinf_error_set(error, ZINF_E_USAGE,
+                       "unknown option %s; the nearest known one is %s, `zinf help%s%s` lists all",
+                       word, best, command ? " " : "", command ? command->name : "");
     free(word);
     return ZINF_E_USAGE;
 }

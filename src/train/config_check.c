@@ -441,18 +441,6 @@ static void key_of_other_type(struct zinf_loader *loader, struct zinf_place plac
     free(names);
 }
 
-static bool takes_auto(const struct zinf_key *key)
-{
-    static const char *const models[] = {"zero_optimization.", "fp16.",        "bf16.",
-                                         "tensorboard.",       "csv_monitor.", "aio.",
-                                         "comms_logger."};
-    bool dropped =
-        key->automatic != NULL; /* else: DeepSpeed's models drop "auto", so the default counts */
-    for (size_t i = 0; i < sizeof models / sizeof *models && !dropped; i++)
-        dropped = key->otherwise && !strncmp(key->path, models[i], strlen(models[i]));
-    return dropped;
-}
-
 static bool is_auto(const struct zinf_json *value)
 {
     return value->type == ZINF_JSON_STRING && !strcmp(value->string, "auto");
@@ -478,7 +466,7 @@ static bool check_member(struct zinf_loader *loader, const char *path, const cha
         value->type == ZINF_JSON_NULL && (!key->otherwise || !strcmp(key->otherwise, "null"));
     if (nothing && !zinf_key_list_has(key->range, "null"))
         return key->otherwise != NULL; /* as if it were not there */
-    if (is_auto(value) && takes_auto(key))
+    if (is_auto(value) && zinf_key_takes_auto(key))
         return true;
     if (!check_value(loader, key, value)) {
         loader->batch_wrong |= zinf_key_list_has(

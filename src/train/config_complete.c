@@ -68,15 +68,16 @@ static void fill_key(struct zinf_loader *loader, const struct zinf_key *key)
             zinf_tree_set(loader->tree, key->path, zinf_key_value(key->otherwise));
         return;
     }
-    bool word =
-        key->type == ZINF_KEY_CHOICE || key->type == ZINF_KEY_SIZE || key->type == ZINF_KEY_PATH;
+    bool word = /* of its own */
+        key->type == ZINF_KEY_SIZE || key->type == ZINF_KEY_PATH ||
+        (key->type == ZINF_KEY_CHOICE && zinf_key_list_has(key->range, "auto"));
     if (word || value->type != ZINF_JSON_STRING || strcmp(value->string, "auto") != 0)
         return;
     struct zinf_json *filled = automatic_value(loader, key);
     filled->line = value->line;
     filled->column = value->column;
     char *text = zinf_json_print(filled, -1);
-    bool later = filled->type == ZINF_JSON_NULL;
+    bool later = filled->type == ZINF_JSON_NULL && key->automatic;
     zinf_loader_say(loader, &loader->report->filled, zinf_place_of(value), key->path, "%s",
                     later ? "the run's" : text);
     free(text);

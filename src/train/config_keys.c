@@ -69,6 +69,17 @@ bool zinf_key_takes_groups(const struct zinf_key *key)
            zinf_key_list_has(lists, key->path + strlen(parent));
 }
 
+bool zinf_key_takes_auto(const struct zinf_key *key)
+{
+    static const char *const models[] = {"zero_optimization.", "fp16.",        "bf16.",
+                                         "tensorboard.",       "csv_monitor.", "aio.",
+                                         "comms_logger."};
+    bool takes = key->automatic != NULL;
+    for (size_t i = 0; i < sizeof models / sizeof *models && !takes; i++)
+        takes = key->otherwise && !strncmp(key->path, models[i], strlen(models[i]));
+    return takes;
+}
+
 const char *zinf_key_type_name(enum zinf_key_type type)
 {
     static const char *const names[] = {"true or false",
@@ -140,6 +151,13 @@ struct zinf_json *zinf_keys_json(void)
     return object;
 }
 
+/* null is as if the key were not there. */
+static bool is_nothing_taken(const struct zinf_key *key)
+{
+    bool object = key->type == ZINF_KEY_OBJECT || key->type == ZINF_KEY_OPEN;
+    return object || (key->otherwise && !strcmp(key->otherwise, "null"));
+}
+
 static void schema_types(struct zinf_json *schema, const struct zinf_key *key)
 {
     static const char *const types[][3] = {
@@ -154,9 +172,9 @@ static void schema_types(struct zinf_json *schema, const struct zinf_key *key)
         zinf_json_append(list, zinf_json_new_string("boolean"));
     if (zinf_key_takes_groups(key))
         zinf_json_append(list, zinf_json_new_string("array"));
-    if (key->otherwise && !strcmp(key->otherwise, "null"))
+    if (is_nothing_taken(key))
         zinf_json_append(list, zinf_json_new_string("null"));
-    if (key->automatic && key->type != ZINF_KEY_CHOICE && key->type != ZINF_KEY_STRING)
+    if (zinf_key_takes_auto(key) && list->count && strcmp(types[key->type][0], "string") != 0)
         zinf_json_append(list, zinf_json_new_string("string"));
     if (key->type == ZINF_KEY_ANY)
         zinf_json_free(list);
@@ -173,8 +191,10 @@ static void schema_choices(struct zinf_json *schema, const struct zinf_key *key)
         zinf_json_append(list, strcmp(word, "null") ? zinf_json_new_string(word)
                                                     : zinf_json_new(ZINF_JSON_NULL));
     }
-    if (key->otherwise && !strcmp(key->otherwise, "null"))
+    if (is_nothing_taken(key))
         zinf_json_append(list, zinf_json_new(ZINF_JSON_NULL));
+    if (zinf_key_takes_auto(key) && !zinf_key_list_has(key->range, "auto"))
+        zinf_json_append(list, zinf_json_new_string("auto"));
     zinf_json_set(schema, "enum", list);
     zinf_json_remove(schema, "type");
     free(copy);

@@ -64,6 +64,9 @@ int zinf_key_list_has(const char *list, const char *word);
 /** May a list with a value for each parameter group stand here, as in DeepSpeed's schedules? */
 bool zinf_key_takes_groups(const struct zinf_key *key);
 
+/** May "auto" stand here? Where it becomes nothing of its own, the default counts: DeepSpeed's models drop it. */
+bool zinf_key_takes_auto(const struct zinf_key *key);
+
 /** A default or a range's JSON text as a value; owned by the caller. */
 struct zinf_json *zinf_key_value(const char *json);
 
