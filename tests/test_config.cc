@@ -280,6 +280,18 @@ TEST(Config, AKeyThatCouldBelongToSeveralPlacesIsNotMoved)
     expect_in(c.error(), "device: unknown key");
 }
 
+TEST(Config, AKeyWithADotIsNotPassedOver)
+{
+    Config c(with("\"zinf.train.steps\": 3,\n\"zinf\": {\"train.steps\": 4}"));
+    ASSERT_EQ(c.report.errors.count, 2u) << c.all(c.report.errors);
+    expect_in(c.error(0),
+              "ds.json:3:1: zinf.train.steps: a key holds no dots; right is an object in "
+              "an object, \"zinf\": {\"train.steps\": ...}");
+    expect_in(c.error(1),
+              "ds.json:4:10: zinf.train.steps: a key holds no dots; right is an object in "
+              "an object, \"train\": {\"steps\": ...}");
+}
+
 TEST(Config, BareZeroOptimizationIsStageOneOrZero)
 {
     Config on(with("\"zero_optimization\": true")), off(with("\"zero_optimization\": false"));

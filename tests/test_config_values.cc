@@ -159,6 +159,20 @@ TEST(Config, OptimizersAndTheirParameters)
     EXPECT_EQ(sgd.config->optimizer.momentum, 0.9);
 }
 
+TEST(Config, AnOptimizerOfNothingIsNone)
+{
+    for (const char *nothing : {"null", "{}"}) {
+        Config c(std::string("{\"train_batch_size\": 1, \"optimizer\": ") + nothing + "}", {}, 1,
+                 ZINF_CONFIG_TRAIN);
+        expect_in(c.all(c.report.errors), "this run still needs an optimizer: --set 'optimizer=");
+    }
+    for (const char *object : {"optimizer", "scheduler"})
+        expect_in(Config(std::string("{\"train_batch_size\": 1, \"") + object +
+                         "\": {\"type\": null, \"params\": {}}}")
+                      .error(),
+                  std::string(object) + ": has no \"type\"");
+}
+
 TEST(Config, WrongOptimizersAndParametersAreNamed)
 {
     auto error = [](const std::string &text) {

@@ -481,6 +481,19 @@ static bool check_member(struct zinf_loader *loader, const char *path, const cha
     return true;
 }
 
+/* A path in one key, as --set takes it: DeepSpeed would not look there, and neither would we. */
+static bool has_dot(struct zinf_loader *loader, const char *key, const char *path,
+                    struct zinf_place place)
+{
+    const char *dot = strchr(key, '.');
+    if (dot)
+        zinf_loader_say(loader, &loader->report->errors, place, path,
+                        "a key holds no dots; right is an object in an object, \"%.*s\": {\"%s\": "
+                        "...}",
+                        (int)(dot - key), key, dot + 1);
+    return dot != NULL;
+}
+
 /* `listed`: the object itself stands in the list of what has no effect, so its members need not. */
 static void check_object(struct zinf_loader *loader, struct zinf_json *object, const char *path,
                          bool listed)
@@ -488,7 +501,8 @@ static void check_object(struct zinf_loader *loader, struct zinf_json *object, c
     for (size_t i = 0; i < object->count;) {
         struct zinf_place place = {object->key_lines[i], object->key_columns[i]};
         char *member = zinf_format("%s%s%s", path, *path ? "." : "", object->keys[i]);
-        bool keep = check_member(loader, member, path, object->members[i], place, listed);
+        bool keep = !has_dot(loader, object->keys[i], member, place) &&
+                    check_member(loader, member, path, object->members[i], place, listed);
         free(member);
         if (keep)
             i++;
@@ -526,7 +540,7 @@ static void check_type(struct zinf_loader *loader, const char *object, const cha
     if (!value || value->type != ZINF_JSON_OBJECT || type)
         return;
     const struct zinf_json *given = zinf_json_get(value, "type");
-    if (!given && value->count && !loader->incomplete)
+    if ((!given || given->type == ZINF_JSON_NULL) && value->count && !loader->incomplete)
         zinf_loader_say(loader, &loader->report->errors, zinf_place_of(value), object,
                         "has no \"type\"; right is e.g. %s",
                         *object == 'o' ? "\"type\": \"AdamW\"" : "\"type\": \"WarmupLR\"");
@@ -540,7 +554,10 @@ static void check_type(struct zinf_loader *loader, const char *object, const cha
 
 void zinf_config_check_tree(struct zinf_loader *loader)
 {
-    loader->optimizer_given = zinf_json_get(loader->tree, "optimizer") != NULL;
+    const struct zinf_json *optimizer = zinf_json_get(loader->tree, "optimizer");
+    bool nothing = !optimizer || optimizer->type == ZINF_JSON_NULL ||
+                   (optimizer->type == ZINF_JSON_OBJECT && optimizer->count == 0);
+    loader->optimizer_given = !nothing;
     loader->optimizer =
         canonical_type(loader, "optimizer.type", loader->types[0], sizeof loader->types[0]);
     loader->scheduler =
