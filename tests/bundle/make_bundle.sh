@@ -98,7 +98,7 @@ done
 
 cp "$here/README" "$here/own-libc.sh" "$folder/"
 cp "${srcdir:-.}/tests/lib.sh" "$folder/tests/"
-cp "${srcdir:-.}"/tests/gpu/* "$folder/tests/gpu/"
+cp "${srcdir:-.}"/tests/gpu/*.sh "${srcdir:-.}"/tests/gpu/*.py "$folder/tests/gpu/"
 cp "${srcdir:-.}/LICENSE" "$folder/"
 { git -C "${srcdir:-.}" describe --always --dirty 2> /dev/null || echo unknown; } > "$folder/commit"
 
