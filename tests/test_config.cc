@@ -562,47 +562,4 @@ TEST(Config, HjsonIsRead)
              "\"AdamW\",}\n  /* end */\n}");
     EXPECT_EQ(c.status, 0) << c.error();
 }
-
-TEST(Config, TheSchemaHasEveryKey)
-{
-    zinf_json *schema = zinf_keys_schema();
-    size_t count;
-    const zinf_key *keys = zinf_keys(&count);
-    for (size_t i = 0; i < count; i++) {
-        std::string path = "properties." + std::string(keys[i].path);
-        for (size_t dot = path.find('.', 11); dot != std::string::npos;
-             dot = path.find('.', dot + 12))
-            path.replace(dot, 1, ".properties.");
-        EXPECT_NE(zinf_json_path(schema, path.c_str()), nullptr) << path;
-    }
-    zinf_json_free(schema);
-}
-
-// An editor must not underline what the reader takes.
-TEST(Config, TheSchemaTakesAutoAndNullWhereTheReaderDoes)
-{
-    zinf_json *schema = zinf_keys_schema();
-    auto takes = [&](const char *object, const char *key, const char *kind, const char *word) {
-        std::string path = std::string("properties.") + object + ".properties." + key + "." + kind;
-        const zinf_json *list = zinf_json_path(schema, path.c_str());
-        bool found = false;
-        for (size_t i = 0; list && i < list->count; i++)
-            found |= word ? list->members[i]->type == ZINF_JSON_STRING &&
-                                !strcmp(list->members[i]->string, word)
-                          : list->members[i]->type == ZINF_JSON_NULL;
-        return found;
-    };
-    Config c(with("\"zero_optimization\": {\"stage\": \"auto\", \"reduce_bucket_size\": \"auto\", "
-                  "\"overlap_comm\": \"auto\", \"offload_param\": null, \"offload_optimizer\": "
-                  "{\"device\": \"auto\"}}, \"scheduler\": null"));
-    EXPECT_EQ(c.status, 0) << c.error();
-    for (const char *key : {"stage", "reduce_bucket_size", "overlap_comm"})
-        EXPECT_TRUE(takes("zero_optimization", key, "type", "string")) << key;
-    EXPECT_TRUE(takes("zero_optimization", "offload_param", "type", "null"));
-    EXPECT_TRUE(takes("zero_optimization.properties.offload_optimizer", "device", "enum", "auto"));
-    EXPECT_TRUE(takes("zinf.properties.memory", "activations", "enum", "auto"));
-    EXPECT_FALSE(takes("zinf.properties.train", "seed", "type", "string"));
-    EXPECT_FALSE(takes("zinf.properties.data", "format", "enum", nullptr));
-    zinf_json_free(schema);
-}
 } // namespace

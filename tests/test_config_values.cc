@@ -1,4 +1,4 @@
-// ds.json: what the keys become: batch, precision, optimizers, schedulers, "auto", overrides,
+// ds.json: what the keys become: batch, precision, optimizers, schedulers, overrides,
 // defaults, the effective configuration.
 #include "tests/config_text.h"
 
@@ -159,20 +159,6 @@ TEST(Config, OptimizersAndTheirParameters)
     EXPECT_EQ(sgd.config->optimizer.momentum, 0.9);
 }
 
-TEST(Config, AnOptimizerOfNothingIsNone)
-{
-    for (const char *nothing : {"null", "{}"}) {
-        Config c(std::string("{\"train_batch_size\": 1, \"optimizer\": ") + nothing + "}", {}, 1,
-                 ZINF_CONFIG_TRAIN);
-        expect_in(c.all(c.report.errors), "this run still needs an optimizer: --set 'optimizer=");
-    }
-    for (const char *object : {"optimizer", "scheduler"})
-        expect_in(Config(std::string("{\"train_batch_size\": 1, \"") + object +
-                         "\": {\"type\": null, \"params\": {}}}")
-                      .error(),
-                  std::string(object) + ": has no \"type\"");
-}
-
 TEST(Config, WrongOptimizersAndParametersAreNamed)
 {
     auto error = [](const std::string &text) {
@@ -287,73 +273,6 @@ TEST(Config, AListOfOneIsTheValueOfTheOneParameterGroup)
     EXPECT_NE(Config(with(load("WarmupLR", "\"warmup_max_lr\": [\"x\"]"))).status, 0);
     expect_in(Config(with(load("WarmupLR", "\"warmup_max_lr\": [0.1, 0.2]"))).error(),
               "one value for each parameter group, and this one has 2");
-}
-
-TEST(Config, AutoIsFilledAsHuggingFaceDoesAndSaid)
-{
-    Config c("{\"train_micro_batch_size_per_gpu\": \"auto\", \"gradient_accumulation_steps\": "
-             "\"auto\", \"train_batch_size\": \"auto\", "
-             "\"gradient_clipping\": \"auto\", \"fp16\": {\"enabled\": \"auto\", "
-             "\"loss_scale_window\": \"auto\"}, \"bf16\": {\"enabled\": \"auto\"},"
-             "\"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": \"auto\", \"betas\": "
-             "\"auto\", \"eps\": \"auto\", \"weight_decay\": \"auto\"}},"
-             "\"scheduler\": {\"type\": \"WarmupDecayLR\", \"params\": {\"warmup_min_lr\": "
-             "\"auto\", \"warmup_max_lr\": \"auto\", "
-             "\"warmup_num_steps\": \"auto\", \"total_num_steps\": \"auto\"}},"
-             "\"zero_optimization\": {\"stage\": 3, \"reduce_bucket_size\": \"auto\", "
-             "\"stage3_prefetch_bucket_size\": \"auto\"},"
-             "\"zinf\": {\"train\": {\"steps\": 70}}}",
-             {}, 2);
-    ASSERT_EQ(c.status, 0) << c.error();
-    auto *config = c.config;
-    EXPECT_EQ(config->batch.global, 16);
-    EXPECT_EQ(config->gradient_clipping, 1.0);
-    EXPECT_EQ(config->precision.dtype, ZINF_FP32);
-    EXPECT_EQ(config->precision.loss_scale.loss_scale_window, 1000);
-    EXPECT_EQ(config->optimizer.learning_rate, 5e-5);
-    EXPECT_EQ(config->optimizer.beta2, 0.999);
-    EXPECT_EQ(config->optimizer.epsilon, 1e-8);
-    EXPECT_EQ(config->optimizer.weight_decay, 0);
-    EXPECT_EQ(config->schedule.warmup_max_lr, 5e-5);
-    EXPECT_EQ(config->schedule.total_num_steps, 70);
-    EXPECT_FALSE(config->schedule_total_auto);
-    EXPECT_EQ(config->zero.prefetch_bucket_size, 50000000);
-    EXPECT_EQ(c.report.filled.count, 17u) << c.all(c.report.filled);
-    expect_in(c.all(c.report.filled), "optimizer.params.lr: 5e-05");
-    expect_in(c.all(c.report.filled), "scheduler.params.warmup_max_lr: 5e-05");
-}
-
-TEST(Config, TotalStepsOfARunInEpochsAreFilledLater)
-{
-    Config c(with("\"scheduler\": {\"type\": \"WarmupDecayLR\", \"params\": {\"total_num_steps\": "
-                  "\"auto\"}}, \"zinf\": {\"train\": {\"epochs\": 3}}"));
-    ASSERT_EQ(c.status, 0) << c.error();
-    EXPECT_TRUE(c.config->schedule_total_auto);
-    EXPECT_EQ(c.config->train.epochs, 3);
-    EXPECT_EQ(c.config->train.steps, 0);
-}
-
-TEST(Config, AutoWhereItMeansNothingIsAnError)
-{
-    expect_in(Config(with("\"steps_per_print\": \"auto\"")).error(), "\"auto\" is wrong");
-    expect_in(Config(with("\"zinf\": {\"train\": {\"steps\": \"auto\"}}")).error(),
-              "\"auto\" is wrong");
-}
-
-TEST(Config, AutoThatDeepSpeedDropsIsTheDefaultAndSaid)
-{
-    Config c(
-        with("\"zero_optimization\": {\"stage\": \"auto\", \"offload_optimizer\": {\"device\": "
-             "\"auto\", \"nvme_path\": \"auto\"}}"));
-    ASSERT_EQ(c.status, 0) << c.error();
-    EXPECT_EQ(c.config->zero.stage, 0);
-    EXPECT_EQ(c.config->offload.optimizer, ZINF_CONFIG_DEVICE_NONE);
-    EXPECT_EQ(c.effective("zero_optimization.offload_optimizer.device"), "\"none\"");
-    EXPECT_EQ(c.effective("zero_optimization.offload_optimizer.nvme_path"), "null");
-    std::string all = c.all(c.report.filled);
-    expect_in(all, "zero_optimization.stage: 0");
-    expect_in(all, "offload_optimizer.device: \"none\"");
-    expect_in(all, "offload_optimizer.nvme_path: null");
 }
 
 TEST(Config, ASetWinsOverTheFileWhateverSpelling)
