@@ -408,18 +408,19 @@ TEST(Config, SuperOffloadIsTakenAndSaysWhereItHasNoEffect)
     expect_in(nowhere.all(nowhere.report.no_effect), "offload_optimizer.super_offload");
 }
 
-TEST(Config, PartialOffloadIsRefusedByName)
+TEST(Config, PartialOffloadIsTakenAndSaysWhereItHasNoEffect)
 {
-    Config check(offload("", "\"device\": \"cpu\", \"ratio\": 0.4"));
-    EXPECT_EQ(check.status, 0);
-    expect_in(check.all(check.report.not_yet), "offload_optimizer.ratio: 0.4");
-    Config run(offload("", "\"device\": \"cpu\", \"ratio\": 0.4"), {}, 1, ZINF_CONFIG_TRAIN);
-    expect_in(run.all(run.report.errors), "offload_optimizer.ratio: 0.4: not yet in this version");
-    Config all(offload("", "\"device\": \"cpu\", \"ratio\": 1.0"));
-    EXPECT_EQ(all.report.not_yet.count, 0u);
+    Config part(offload("", "\"device\": \"cpu\", \"ratio\": 0.4"));
+    EXPECT_EQ(part.status, 0);
+    EXPECT_EQ(part.config->offload.ratio, 0.4);
+    EXPECT_EQ(part.report.no_effect.count, 0u);
+    Config all(offload("", "\"device\": \"cpu\""));
+    EXPECT_EQ(all.config->offload.ratio, 1.0);
     Config nowhere(offload("", "\"device\": \"none\", \"ratio\": 0.4"));
-    EXPECT_EQ(nowhere.report.not_yet.count, 0u);
     expect_in(nowhere.all(nowhere.report.no_effect), "offload_optimizer.ratio");
+    Config drive(offload("\"device\": \"nvme\", \"nvme_path\": \"/tmp\"",
+                         "\"device\": \"cpu\", \"ratio\": 0.4"));
+    expect_in(drive.all(drive.report.errors), "offload_optimizer.ratio: below 1 keeps the weights");
 }
 
 TEST(Config, GradientClippingTrueMeansOne)

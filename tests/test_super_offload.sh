@@ -130,6 +130,40 @@ wanted=$(ZINF_LINK=host planned $common --set $o.super_offload=true)
     --set zinf.memory.host=$((wanted / 4)) > "$work/out" 2>&1
 [ $? -eq 3 ] || { fail "more than the budget of host memory: not exit code 3"; cat "$work/out"; }
 
+# Twin-Flow: the states of the first blocks stay on the device and are updated there, of all at ratio 0; on CPU ranks both are RAM.
+some=$(norm bf16-2-3-never 0.5)
+# shellcheck disable=SC2086
+again ratio bf16-2-3-some 2 3 $bf16 --set gradient_clipping="$some" --set $o.ratio=0.6
+grep -q 'of the first [1-9][0-9]* of [1-9][0-9]* blocks on the device' "$work/out" || fail "ratio 0.6: all states are on the host"
+# shellcheck disable=SC2086
+if [ -z "$quick" ]; then
+    again ratio-0 bf16-2-3-some 2 3 $bf16 --set gradient_clipping="$some" --set $o.ratio=0
+    [ -z "$line" ] || fail "ratio 0: there is an update lane"
+    again ratio-parameters bf16-2-3-some 2 3 $bf16 --set gradient_clipping="$some" --set $o.ratio=0.6 --set zero_optimization.offload_param.device=cpu
+    whole "$program" ratio-cpu 2 3 $bf16 --set gradient_clipping="$some" --set $o.device=cpu --set $o.ratio=0.6
+    same bf16-2-3-some ratio-cpu
+    for stage in 1 2; do
+        whole "$program" "fp32-$stage" 2 $stage --set gradient_clipping=0
+        for ratio in 0.4 0; do
+            again "ratio-$stage-$ratio" "fp32-$stage" 2 $stage --set gradient_clipping=0 --set $o.ratio=$ratio --set $o.super_offload=true
+        done
+        again "ratio-$stage-plain" "fp32-$stage" 2 $stage --set gradient_clipping=0 --set $o.ratio=0.4 --set $o.super_offload=false
+    done
+    again ratio-1-3 bf16-1-3-some 1 3 $bf16 --set gradient_clipping="$(norm bf16-1-3-never 0.5)" --set $o.ratio=0.4
+fi
+# device_and_host ARGUMENTS...: what a plan counts
+device_and_host() {
+    ZINF_LINK=host "$program" plan "$work/plain.json" -q --ranks 2 --json --gpu-memory 4GB $common $bf16 --set $o.device=cpu "$@" |
+        sed -n 's/.*"\(device\|host\)_bytes": *\([0-9]*\).*/\2/p' | tr '\n' ' '
+}
+# shellcheck disable=SC2046
+set -- $(device_and_host --set $o.ratio=0.6) $(device_and_host)
+{ [ "$1" -gt "$3" ] && [ "$2" -lt "$4" ]; } || fail "ratio 0.6 takes no memory from the host to the device: $*"
+# shellcheck disable=SC2086
+ZINF_LINK=host whole "$late" ratio-plan 2 3 $bf16 --set $o.device=cpu --set $o.ratio=0.6
+used=$(sed -n 's/.*"device_bytes": *\([0-9]*\), *"pinned_bytes": *\([0-9]*\).*/\1 \2/p' "$work/ratio-plan/metrics.jsonl" | tail -n 1)
+[ "$used" = "$1 $2" ] || fail "ratio 0.6: run $used, plan $1 $2"
+
 # Stopped behind a step whose update is half done, and gone on with.
 # shellcheck disable=SC2086
 {

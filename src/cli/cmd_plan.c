@@ -164,7 +164,7 @@ static void print_estimate(const struct zinf_config *config, const struct job *j
 {
     static const char *const tiers[] = {"device", "host", "nvme"};
     const double mib = 1024.0 * 1024.0;
-    char kept[64];
+    char kept[64], place[96];
     snprintf(kept, sizeof kept, "%d of %d layers keep theirs", e->kept_layers, e->layers);
     printf("%.2f M parameters, %lld ranks (%lld a node), ZeRO stage %d, %s\n"
            "batch %lld = %lld micro-batch x %lld accumulation x %lld ranks, %lld tokens a step\n\n",
@@ -177,7 +177,11 @@ static void print_estimate(const struct zinf_config *config, const struct job *j
     print_row("weights", e->bytes.weights, tiers[config->offload.parameters]);
     print_row("gradients", e->bytes.gradients,
               config->offload.optimizer == ZINF_CONFIG_DEVICE_NONE ? "device" : "host");
-    print_row("optimizer", e->bytes.optimizer, tiers[config->offload.optimizer]);
+    snprintf(place, sizeof place, "%s", tiers[config->offload.optimizer]);
+    if (e->device_blocks > 0)
+        snprintf(place, sizeof place, "host; of the first %d of %d blocks on the device",
+                 e->device_blocks, e->blocks);
+    print_row("optimizer", e->bytes.optimizer, place);
     print_row("windows", e->bytes.windows, "device");
     print_row("communication", e->bytes.communication, "device");
     print_row("activations", e->activation_bytes, kept);

@@ -107,6 +107,10 @@ static void say_offload_to_memory(const struct zinf_run *run)
 {
     const struct zinf_offload *offload = &run->zero.options.offload;
     const char *when = "";
+    char part[96] = "";
+    if (run->device_blocks > 0)
+        snprintf(part, sizeof part, ", of the first %d of %d blocks on the device",
+                 run->device_blocks, run->model->block_count);
     if (run->ahead)
         when = "; new weights are made in the backward pass, before the norm is known";
     else if (run->plan.options.update_lane)
@@ -114,7 +118,7 @@ static void say_offload_to_memory(const struct zinf_run *run)
     else if (run->config->offload.super == ZINF_SUPER_OFFLOAD_ON)
         when = "; super_offload has no effect on CPU ranks: there are no cores beside those that "
                "compute";
-    zinf_info("offload     optimizer %s, parameters %s%s", tier_name(offload->optimizer),
+    zinf_info("offload     optimizer %s%s, parameters %s%s", tier_name(offload->optimizer), part,
               tier_name(offload->parameters), when);
 }
 

@@ -286,6 +286,7 @@ static void fill_offload(struct zinf_loader *loader)
         (int)integer_at(loader, "zero_optimization.offload_optimizer.buffer_count");
     offload->parameter_buffers =
         (int)integer_at(loader, "zero_optimization.offload_param.buffer_count");
+    offload->ratio = number_at(loader, "zero_optimization.offload_optimizer.ratio");
     offload->super = super_at(loader, "zero_optimization.offload_optimizer.super_offload");
     offload->max_in_cpu = integer_at(loader, "zero_optimization.offload_param.max_in_cpu");
     offload->queue_depth = (int)integer_at(loader, "aio.queue_depth");

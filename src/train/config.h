@@ -89,6 +89,7 @@ struct zinf_config_offload {
     enum zinf_config_device optimizer, parameters;
     struct zinf_config_list optimizer_paths, parameter_paths; /* nvme_path; ranks of a node share out several */
     int optimizer_buffers, parameter_buffers;
+    double ratio;              /* of the optimizer's states, what stands where `optimizer` says; the rest on the device */
     enum zinf_config_super super;
     int64_t max_in_cpu; /* elements of NVMe parameters that stay in host memory */
     int queue_depth, io_threads;

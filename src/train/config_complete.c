@@ -174,6 +174,10 @@ static void check_scheduler(struct zinf_loader *loader)
 static void check_super_offload(struct zinf_loader *loader)
 {
     const char *path = "zero_optimization.offload_optimizer.super_offload";
+    const char *ratio = "zero_optimization.offload_optimizer.ratio";
+    const struct zinf_json *object =
+        zinf_json_path(loader->tree, "zero_optimization.offload_optimizer");
+    bool part = zinf_json_number(object, "ratio", 1) < 1;
     const char *optimizer = string_at(loader, "zero_optimization.offload_optimizer.device");
     const char *parameters = string_at(loader, "zero_optimization.offload_param.device");
     bool counts =
@@ -181,6 +185,14 @@ static void check_super_offload(struct zinf_loader *loader)
     if (is_true(loader, path) && !counts)
         zinf_loader_say(loader, &loader->report->no_effect, zinf_loader_place(loader, path), path,
                         "%s", "");
+    if (part && (!optimizer || strcmp(optimizer, "cpu") != 0))
+        zinf_loader_say(loader, &loader->report->no_effect, zinf_loader_place(loader, ratio), ratio,
+                        "%s", "");
+    else if (part && parameters && !strcmp(parameters, "nvme"))
+        complain(loader, ratio,
+                 "below 1 keeps the weights of the first blocks on the device, and "
+                 "zero_optimization.offload_param.device is \"nvme\"; right is 1, or \"cpu\" or "
+                 "\"none\" there");
 }
 
 static void check_offload(struct zinf_loader *loader)

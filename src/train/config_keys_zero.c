@@ -42,7 +42,7 @@ const struct zinf_key zinf_keys_zero[] = {
     OPTIMIZER("pipeline_read", BOOL, "false", "", "", NO_EFFECT, "always pipelined"),
     OPTIMIZER("pipeline_write", BOOL, "false", "", "", NO_EFFECT, "always pipelined"),
     OPTIMIZER("fast_init", BOOL, "false", "", "", NO_EFFECT, ""),
-    OPTIMIZER("ratio", NUMBER, "1.0", "[0,1]", "", NOT_YET, WITH_OFFLOAD),
+    OPTIMIZER("ratio", NUMBER, "1.0", "[0,1]", "", WORKS, "device cpu: the share of the states that stands on the host; of the first blocks they stay on the device and are updated there"),
     OPTIMIZER("super_offload", BOOL, "null", "", "", WORKS, "on a GPU, device cpu: new weights are made in the backward pass, before the norm is known; the same bits; null: where it takes no memory (16 bits; in fp32 4 bytes a parameter); false: behind the norm"),
     OPTIMIZER("cpuadam_cores_perc", NUMBER, "0.8", "[0,1]", "", NO_EFFECT, "--threads says it"),
     ZERO("sub_group_size", INTEGER, "1000000000", "[0,)", "elements", WORKS, "the upper bound of a record on nvme"),

@@ -66,6 +66,8 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         .scratch_bytes = run.scratch_bytes,
         .device_bytes = zinf_run_device_bytes(&run),
         .host_bytes = run.host.used_bytes,
+        .device_blocks = run.device_blocks,
+        .blocks = run.model->block_count,
         .kept_layers = run.step.options.kept_layers,
         .layers = (int)run.model->layers,
         .parameters = run.model->total_count,
@@ -101,6 +103,7 @@ struct choice {
     enum zinf_config_device optimizer, parameters;
     bool inputs; /* of layers on nvme too */
     const char *text;
+    bool as_file; /* offload_optimizer.ratio too */
 };
 
 /* A row of the table, or NULL when this cannot be planned. */
@@ -115,6 +118,8 @@ static char *alternative(const struct zinf_config *config, int ranks,
     other.offload.optimizer = choice->optimizer;
     other.offload.parameters = choice->parameters;
     other.offload.max_in_cpu = 0;
+    if (!choice->as_file)
+        other.offload.ratio = 1;
     other.memory.cache_bytes = 0;
     other.memory.activations = choice->inputs ? ZINF_ACTIVATIONS_NVME : ZINF_ACTIVATIONS_AUTO;
     int status = zinf_estimate(&e, &other, ranks, budget, &error);
@@ -134,15 +139,15 @@ char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
                             nvme = ZINF_CONFIG_DEVICE_NVME;
     const struct choice choices[] = {
         {config->zero.stage, config->offload.optimizer, config->offload.parameters, false,
-         "as the file says, nothing cached"},
-        {1, none, none, false, "stage 1"},
-        {2, none, none, false, "stage 2"},
-        {3, none, none, false, "stage 3"},
-        {3, cpu, none, false, "stage 3, optimizer cpu"},
-        {3, cpu, cpu, false, "stage 3, optimizer cpu, param cpu"},
-        {3, nvme, none, false, "stage 3, optimizer nvme"},
-        {3, nvme, nvme, false, "stage 3, optimizer nvme, param nvme"},
-        {3, nvme, nvme, true, "the same, activations nvme"},
+         "as the file says, nothing cached", true},
+        {1, none, none, false, "stage 1", false},
+        {2, none, none, false, "stage 2", false},
+        {3, none, none, false, "stage 3", false},
+        {3, cpu, none, false, "stage 3, optimizer cpu", false},
+        {3, cpu, cpu, false, "stage 3, optimizer cpu, param cpu", false},
+        {3, nvme, none, false, "stage 3, optimizer nvme", false},
+        {3, nvme, nvme, false, "stage 3, optimizer nvme, param nvme", false},
+        {3, nvme, nvme, true, "the same, activations nvme", false},
     };
     char *table = zinf_strdup("  what a rank would need, with            device MiB     host MiB "
                               "    nvme MiB\n");

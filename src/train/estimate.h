@@ -28,6 +28,7 @@ struct zinf_estimate {
     size_t scratch_bytes;                       /* of a GPU's streams */
     size_t device_bytes, host_bytes, nvme_bytes; /* in all */
     int kept_layers, layers;
+    int device_blocks, blocks;                  /* the first so many of all have their states on the device: offload_optimizer.ratio */
     int64_t parameters;                         /* of the model */
     int64_t comm_bytes;                         /* sent in one step */
     int64_t nvme_read_bytes, nvme_write_bytes;  /* of one step */

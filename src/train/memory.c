@@ -71,6 +71,7 @@ static struct zinf_offload offload_of(const struct zinf_run *run)
         .optimizer_buffers = offload->optimizer_buffers,
         .parameter_buffers = offload->parameter_buffers,
         .record_elements = record / 1024 * 1024,
+        .device_blocks = run->device_blocks,
         .ahead = run->ahead,
         .cache_bytes = run->cache_bytes,
         .resident_parameters = offload->max_in_cpu,

@@ -153,6 +153,26 @@ static void find_no_decay(struct zinf_run *run)
     }
 }
 
+/* Of the first blocks, whose gradients come last and whose weights are needed first, as many as
+ * leave `ratio` of all parameters to the host. Source: Twin-Flow of ZeRO-Offload++; DeepSpeed
+ * counts sub-groups. */
+static int blocks_on_device(const struct zinf_run *run)
+{
+    const struct zinf_config_offload *offload = &run->config->offload;
+    double all = 0, used = 0;
+    int count = 0;
+    if (offload->optimizer != ZINF_CONFIG_DEVICE_CPU || offload->ratio >= 1)
+        return 0;
+    for (int i = 0; i < run->model->block_count; i++)
+        all += (double)run->model->blocks[i].element_count;
+    for (; count < run->model->block_count; count++) {
+        used += (double)run->model->blocks[count].element_count;
+        if (used > (1 - offload->ratio) * all)
+            break;
+    }
+    return count;
+}
+
 /* Are new weights made before the norm is known? Where nobody has asked, only where that takes no
  * memory. */
 static bool makes_weights_ahead(const struct zinf_run *run)
@@ -162,12 +182,14 @@ static bool makes_weights_ahead(const struct zinf_run *run)
         offload->super == ZINF_SUPER_OFFLOAD_ON ||
         (offload->super == ZINF_SUPER_OFFLOAD_AUTO && run->config->precision.dtype != ZINF_FP32);
     return wanted && run->own_memory && offload->optimizer == ZINF_CONFIG_DEVICE_CPU &&
-           offload->parameters != ZINF_CONFIG_DEVICE_NVME;
+           offload->parameters != ZINF_CONFIG_DEVICE_NVME &&
+           run->device_blocks < run->model->block_count;
 }
 
 void zinf_run_build_plans(struct zinf_run *run, bool training)
 {
     const struct zinf_config *config = run->config;
+    run->device_blocks = training ? blocks_on_device(run) : 0;
     run->ahead = training && makes_weights_ahead(run);
     struct zinf_plan_options options = {.model = run->model,
                                         .ranks = run->comm->size,
@@ -181,9 +203,12 @@ void zinf_run_build_plans(struct zinf_run *run, bool training)
                                         .max_live_elements = config->zero.max_live_parameters,
                                         .max_reuse_elements = config->zero.max_reuse_distance};
     /* Beside a device the host's cores are free for the update; those of a CPU rank compute. */
-    options.update_lane = config->offload.optimizer == ZINF_CONFIG_DEVICE_NVME ||
-                          config->offload.parameters == ZINF_CONFIG_DEVICE_NVME ||
-                          (config->offload.optimizer == ZINF_CONFIG_DEVICE_CPU && run->own_memory);
+    bool all = run->device_blocks == run->model->block_count;
+    options.update_lane =
+        !all && (config->offload.optimizer == ZINF_CONFIG_DEVICE_NVME ||
+                 config->offload.parameters == ZINF_CONFIG_DEVICE_NVME ||
+                 (config->offload.optimizer == ZINF_CONFIG_DEVICE_CPU && run->own_memory));
+    options.device_blocks = options.update_lane ? run->device_blocks : 0;
     options.early_updates = run->ahead || (options.update_lane && config->gradient_clipping == 0 &&
                                            config->precision.dtype != ZINF_FP16);
     if (training)

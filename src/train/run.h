@@ -44,6 +44,7 @@ struct zinf_run {
     struct zinf_batches *train, *eval; /* NULL: not needed by this command */
     struct zinf_plan plan, evaluation_plan;
     bool own_memory;               /* what this rank computes on has memory of its own: known before it is open */
+    int device_blocks;             /* of offload_optimizer.ratio: zinf_offload.device_blocks */
     bool ahead;                    /* new weights are made before the norm is known: zinf_offload.ahead */
     struct zinf_device processor;  /* what this rank computes on; backend NULL: not open, a run that is only planned */
     int device_ranks;              /* ranks that share it */

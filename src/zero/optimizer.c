@@ -34,9 +34,9 @@ void zinf_zero_accumulate(struct zinf_zero *zero, const struct zinf_plan_operati
 }
 
 /* Operations where the states are. */
-static const struct zinf_ops *update_ops(const struct zinf_zero *zero)
+static const struct zinf_ops *update_ops(const struct zinf_zero *zero, int block)
 {
-    bool on_host = zinf_staged(zero) && zero->options.offload.optimizer != ZINF_TIER_DEVICE;
+    bool on_host = zinf_staged(zero) && zinf_zero_optimizer_tier(zero, block) != ZINF_TIER_DEVICE;
     return on_host ? zinf_cpu_ops() : zero->options.ops;
 }
 
@@ -119,7 +119,7 @@ static void update_run(struct zinf_zero *zero, int block, const struct stretch *
         .low_only = s->low_only};
     if (!run->decay)
         op.options.weight_decay = 0;
-    update_ops(zero)->update(&op);
+    update_ops(zero, block)->update(&op);
 }
 
 static void update_runs(struct zinf_zero *zero, int block, const struct stretch *s,
@@ -225,7 +225,7 @@ void zinf_zero_restore_output(struct zinf_zero *zero, int number)
 {
     const struct stretch s = stretch_of_record(zero, number, NULL);
     const struct zinf_cast cast = {ZINF_FP32, zero->options.dtype, s.count};
-    update_ops(zero)->cast(&cast, s.master, s.low);
+    update_ops(zero, zero->records[number].block)->cast(&cast, s.master, s.low);
 }
 
 void zinf_zero_undo_record(struct zinf_zero *zero, int number)
@@ -248,15 +248,15 @@ static int visit_stretch(struct zinf_zero *zero, int block, const struct stretch
         visit(context, block, (struct zinf_range){begin, begin + s->count}, s->master, s->moment);
     const struct zinf_cast cast = {ZINF_FP32, o->dtype, s->count};
     if (write && s->low)
-        update_ops(zero)->cast(&cast, s->master, s->low);
+        update_ops(zero, block)->cast(&cast, s->master, s->low);
     return status;
 }
 
-static int visit_on_host(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context)
+/* Everything passes through the update ring in the order of visits. @return items of the ring,
+ * owned by the caller */
+static struct zinf_ring_item *begin_visits(struct zinf_zero *zero, bool write)
 {
-    size_t items = (size_t)zero->record_count * sizeof *zero->update_items;
-    struct zinf_ring_item *list = zinf_alloc(items);
-    int status = ZINF_OK;
+    struct zinf_ring_item *list = zinf_alloc((size_t)zero->record_count * sizeof *list);
     for (int r = 0; r < zero->record_count; r++) {
         list[r] = zero->update_items[r];
         for (int part = 0; part < ZINF_RING_PARTS; part++) {
@@ -266,35 +266,50 @@ static int visit_on_host(struct zinf_zero *zero, bool write, zinf_part_fn visit,
     }
     if (zero->update_length > 0)
         zinf_ring_begin(&zero->update_ring, list, zero->update_sequence, zero->update_length);
-    for (int b = 0; b < zero->options.model->block_count && !status && zero->record_count == 0;
-         b++) {
-        struct zinf_range owned = zinf_zero_owned(zero, b);
-        struct stretch s = stretch_in_memory(zero, b, 0, owned.end - owned.begin);
-        status = visit_stretch(zero, b, &s, write, visit, context);
-    }
-    for (int r = 0; r < zero->record_count && !status; r++) {
-        bool passes = zinf_zero_passes(zero, r);
-        char *buffer = passes ? zinf_ring_next(&zero->update_ring) : NULL;
-        if (write && passes)
-            memset(buffer, 0, zero->update_ring.options.buffer_bytes);
-        struct stretch s = stretch_of_record(zero, r, buffer);
-        status = visit_stretch(zero, zero->records[r].block, &s, write, visit, context);
-        if (passes)
-            zinf_ring_release(&zero->update_ring);
-    }
-    if (zero->update_length > 0)
-        zinf_ring_drain(&zero->update_ring);
-    free(list);
+    return list;
+}
+
+static int visit_record(struct zinf_zero *zero, int record, bool write, zinf_part_fn visit,
+                        void *context)
+{
+    bool passes = zinf_zero_passes(zero, record);
+    char *buffer = passes ? zinf_ring_next(&zero->update_ring) : NULL;
+    if (write && passes)
+        memset(buffer, 0, zero->update_ring.options.buffer_bytes);
+    struct stretch s = stretch_of_record(zero, record, buffer);
+    int status = visit_stretch(zero, zero->records[record].block, &s, write, visit, context);
+    if (passes)
+        zinf_ring_release(&zero->update_ring);
     return status;
+}
+
+static int visit_block(struct zinf_zero *zero, int block, bool write, zinf_part_fn visit,
+                       void *context)
+{
+    const struct zinf_block_state *state = &zero->blocks[block];
+    struct zinf_range owned = zinf_zero_owned(zero, block);
+    int status = ZINF_OK;
+    if (zinf_staged(zero) && zinf_zero_optimizer_tier(zero, block) == ZINF_TIER_DEVICE)
+        return zinf_staged_visit(zero, block, write, visit, context);
+    for (int r = 0; r < state->record_count && !status; r++)
+        status = visit_record(zero, state->first_record + r, write, visit, context);
+    if (state->record_count > 0)
+        return status;
+    struct stretch s = stretch_in_memory(zero, block, 0, owned.end - owned.begin);
+    return visit_stretch(zero, block, &s, write, visit, context);
 }
 
 int zinf_zero_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context)
 {
     zinf_zero_drain(zero);
     zinf_staged_drain(zero);
-    if (zinf_staged(zero) && zero->options.offload.optimizer == ZINF_TIER_DEVICE)
-        return zinf_staged_visit(zero, write, visit, context);
-    int status = visit_on_host(zero, write, visit, context);
+    struct zinf_ring_item *list = begin_visits(zero, write);
+    int status = ZINF_OK;
+    for (int b = 0; b < zero->options.model->block_count && !status; b++)
+        status = visit_block(zero, b, write, visit, context);
+    if (zero->update_length > 0)
+        zinf_ring_drain(&zero->update_ring);
+    free(list);
     if (write)
         zinf_staged_mirrors_changed(zero);
     return status;

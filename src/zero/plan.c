@@ -180,13 +180,13 @@ static void update_phase(struct builder *b)
     wait_for(b, agree, compute(b, ZINF_PLAN_DECIDE, -1, -1));
     if (o->update_lane)
         compute(b, ZINF_PLAN_UPDATE, -1, -1);
-    for (int i = 0; !o->update_lane && i < o->model->block_count; i++) {
+    for (int i = 0; i < (o->update_lane ? o->device_blocks : o->model->block_count); i++) {
         int64_t gathered = -1;
         if (!o->sharding.optimizer)
             gathered = communicate(b, ZINF_PLAN_GATHER_GRADIENT, i, end + 1);
         int64_t update = compute(b, ZINF_PLAN_UPDATE, i, -1);
         wait_for(b, gathered, update);
-        if (o->sharding.optimizer && !o->sharding.parameters)
+        if (o->sharding.optimizer && !o->sharding.parameters && !o->update_lane)
             communicate(b, ZINF_PLAN_GATHER_WEIGHTS, i, update + 1);
     }
     communicate(b, ZINF_PLAN_REPORT, -1, b->plan->count[ZINF_LANE_COMPUTE]);
@@ -222,13 +222,13 @@ static void list_updates(struct zinf_plan *plan)
         bool all = !o->early_updates && comm[i].kind == ZINF_PLAN_AGREE;
         bool one = o->early_updates && comm[i].kind == ZINF_PLAN_REDUCE && comm[i].last;
         update.wait_other = i + 1;
-        for (int block = 0; block < o->model->block_count; block++)
+        for (int block = o->device_blocks; block < o->model->block_count; block++)
             if (all || (one && block == comm[i].block)) {
                 update.block = block;
                 plan->operations[ZINF_LANE_UPDATE][count++] = update;
             }
     }
-    ZINF_ASSERT(count == o->model->block_count);
+    ZINF_ASSERT(count == o->model->block_count - o->device_blocks);
     plan->count[ZINF_LANE_UPDATE] = count;
 }
 

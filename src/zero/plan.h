@@ -86,6 +86,7 @@ struct zinf_plan_options {
     int64_t max_live_elements;      /* stage3_max_live_parameters: bounds the windows */
     int64_t max_reuse_elements;     /* stage3_max_reuse_distance */
     bool update_lane;               /* updates run beside the next step; counts in training */
+    int device_blocks;              /* with it: the first so many blocks are updated by the compute lane all the same */
     bool early_updates;             /* and beside the backward pass: nothing but a value that is not finite can stop them */
 };
 

@@ -52,6 +52,8 @@ static void cut_blocks(struct zinf_zero *zero)
     for (int b = 0; b < zero->options.model->block_count; b++) {
         struct zinf_range owned = zinf_zero_owned(zero, b);
         int64_t count = owned.end - owned.begin;
+        if (b < zero->options.offload.device_blocks) /* the compute lane's */
+            count = 0;
         int records = (int)((count + size - 1) / size);
         zero->records = zinf_realloc(zero->records, (size_t)(zero->record_count + records) *
                                                         sizeof *zero->records);

@@ -17,11 +17,15 @@ bool zinf_staged(const struct zinf_zero *zero)
     return device && !device->properties.host_addressable;
 }
 
-bool zinf_staged_mirrors(const struct zinf_zero *zero)
+static bool sums_on_device(const struct zinf_zero *zero, int block)
 {
-    const struct zinf_zero_options *o = &zero->options;
-    return zinf_staged(zero) && o->training && o->offload.optimizer != ZINF_TIER_DEVICE &&
-           o->offload.parameters == ZINF_TIER_DEVICE;
+    return zinf_zero_optimizer_tier(zero, block) == ZINF_TIER_DEVICE;
+}
+
+bool zinf_staged_mirrors(const struct zinf_zero *zero, int block)
+{
+    return zinf_staged(zero) && zero->options.training && !sums_on_device(zero, block) &&
+           zinf_zero_parameter_tier(zero, block) == ZINF_TIER_DEVICE;
 }
 
 int zinf_staged_event_count(const struct zinf_plan *plan)
@@ -32,11 +36,6 @@ int zinf_staged_event_count(const struct zinf_plan *plan)
 static bool direct(const struct zinf_zero *zero)
 {
     return zero->options.direct && zero->ranks > 1;
-}
-
-static bool sums_on_device(const struct zinf_zero *zero)
-{
-    return zero->options.offload.optimizer == ZINF_TIER_DEVICE;
 }
 
 void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
@@ -58,7 +57,8 @@ void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
         zero->receive = zinf_pool_take(device, wire);
         zero->bytes.communication += wire;
     }
-    if (!o->training || ((zero->ranks == 1 || direct(zero)) && sums_on_device(zero)))
+    int last = o->model->block_count - 1; /* what is on the device begins with the first */
+    if (!o->training || ((zero->ranks == 1 || direct(zero)) && sums_on_device(zero, last)))
         return;
     staging->send = zinf_pool_take(host, wire);
     zero->bytes.staging += wire;
@@ -66,7 +66,7 @@ void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
         return;
     staging->receive = zinf_pool_take(host, wire);
     zero->bytes.staging += wire;
-    if (sums_on_device(zero)) {
+    if (sums_on_device(zero, 0)) {
         zero->receive = zinf_pool_take(device, wire);
         zero->bytes.communication += wire;
     }
@@ -206,7 +206,7 @@ static void shard_to_host(struct zinf_zero *zero, int block, char *own, size_t b
         memcpy(own, state->mirror, bytes);
     else if (!state->weights)
         zinf_zero_fetch_shard(zero, block, own);
-    else if (o->offload.parameters == ZINF_TIER_HOST)
+    else if (zinf_zero_parameter_tier(zero, block) == ZINF_TIER_HOST)
         memcpy(own, state->weights, bytes);
     else
         copy_out(zero, own,
@@ -221,7 +221,7 @@ static void shard_to_device(struct zinf_zero *zero, int block, char *own, size_t
     const struct zinf_block_state *state = &zero->blocks[block];
     const struct zinf_zero_options *o = &zero->options;
     const char *from = state->mirror ? state->mirror : state->weights;
-    if (from && !state->mirror && o->offload.parameters == ZINF_TIER_DEVICE) {
+    if (from && !state->mirror && zinf_zero_parameter_tier(zero, block) == ZINF_TIER_DEVICE) {
         from += o->sharding.parameters ? 0 : (size_t)zero->rank * bytes;
         if (from != own)
             copy(zero, ZINF_STREAM_COMMUNICATION, own, from, bytes);
@@ -378,20 +378,21 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
     struct zinf_block_state *state = &zero->blocks[operation->block];
     const struct zinf_reduce sum = zinf_zero_sum_of(zero, operation);
     const struct zinf_scan all = {o->accumulation_dtype, sum.count};
-    const struct zinf_ops *ops = sums_on_device(zero) ? o->ops : zinf_cpu_ops();
-    char *to = sums_on_device(zero) ? state->accumulator : state->gradient;
+    bool on_device = sums_on_device(zero, operation->block);
+    const struct zinf_ops *ops = on_device ? o->ops : zinf_cpu_ops();
+    char *to = on_device ? state->accumulator : state->gradient;
     wait_for_compute(zero, operation, ZINF_STREAM_COMMUNICATION);
     const void *parts = zinf_zero_prepare(zero, operation);
     if (direct(zero))
         parts = exchange_directly(zero, operation, parts);
-    if ((zero->ranks > 1 && !direct(zero)) || !sums_on_device(zero))
+    if ((zero->ranks > 1 && !direct(zero)) || !on_device)
         parts = bring_parts(zero, operation, parts);
-    if (zero->ranks > 1 && !direct(zero) && sums_on_device(zero)) {
+    if (zero->ranks > 1 && !direct(zero) && on_device) {
         size_t bytes = (size_t)(sum.count * sum.ranks) * zinf_dtype_bytes(o->wire_dtype);
         copy(zero, ZINF_STREAM_COMMUNICATION, zero->receive, parts, bytes);
         parts = zero->receive;
     }
-    if (sums_on_device(zero) && !o->sharding.gradients)
+    if (on_device && !o->sharding.gradients)
         to += (size_t)(zero->rank * sum.count) * zinf_dtype_bytes(o->accumulation_dtype);
     if (parts != to)
         ops->reduce(&sum, parts, to);
@@ -473,35 +474,34 @@ static void write_part(struct zinf_zero *zero, int block, const struct part *par
 }
 
 /* Parts as long as a gather buffer holds of master, moments and low; whole cache lines. */
-int zinf_staged_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context)
+int zinf_staged_visit(struct zinf_zero *zero, int block, bool write, zinf_part_fn visit,
+                      void *context)
 {
     const struct zinf_zero_options *o = &zero->options;
     const int moments = o->training ? o->moment_count : 0;
+    const struct zinf_range owned = zinf_zero_owned(zero, block);
+    int64_t count = owned.end - owned.begin;
     int64_t longest =
         (int64_t)(zero->staging.gather_bytes / ((size_t)(2 + moments) * sizeof(float))) / 16 * 16;
     float *memory = (float *)gather_buffer(zero);
     int status = ZINF_OK;
-    ZINF_ASSERT(longest > 0 && o->offload.parameters == ZINF_TIER_DEVICE);
-    for (int b = 0; b < o->model->block_count; b++) {
-        struct zinf_range owned = zinf_zero_owned(zero, b);
-        int64_t count = owned.end - owned.begin;
-        for (int64_t begin = 0; begin < count && !status; begin += longest) {
-            struct part part = {.begin = begin,
-                                .count = count - begin < longest ? count - begin : longest,
-                                .master = memory,
-                                .low = memory + (1 + moments) * longest};
-            for (int i = 0; i < moments; i++)
-                part.moment[i] = memory + (1 + i) * longest;
-            if (write)
-                memset(memory, 0, zero->staging.gather_bytes);
-            else
-                read_part(zero, b, &part);
-            int64_t first = owned.begin + begin;
-            status = visit(context, b, (struct zinf_range){first, first + part.count}, part.master,
-                           part.moment);
-            if (write)
-                write_part(zero, b, &part);
-        }
+    ZINF_ASSERT(longest > 0 && zinf_zero_parameter_tier(zero, block) == ZINF_TIER_DEVICE);
+    for (int64_t begin = 0; begin < count && !status; begin += longest) {
+        struct part part = {.begin = begin,
+                            .count = count - begin < longest ? count - begin : longest,
+                            .master = memory,
+                            .low = memory + (1 + moments) * longest};
+        for (int i = 0; i < moments; i++)
+            part.moment[i] = memory + (1 + i) * longest;
+        if (write)
+            memset(memory, 0, zero->staging.gather_bytes);
+        else
+            read_part(zero, block, &part);
+        int64_t first = owned.begin + begin;
+        status = visit(context, block, (struct zinf_range){first, first + part.count}, part.master,
+                       part.moment);
+        if (write)
+            write_part(zero, block, &part);
     }
     return status;
 }

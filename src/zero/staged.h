@@ -50,8 +50,8 @@ enum zinf_staged_event {
 
 /** Is device memory not the host's? */
 bool zinf_staged(const struct zinf_zero *zero);
-/** Does the host update weights that stand on such a device? Their block then has a mirror. */
-bool zinf_staged_mirrors(const struct zinf_zero *zero);
+/** Does the host update weights of a block that stand on such a device? It then has a mirror. */
+bool zinf_staged_mirrors(const struct zinf_zero *zero, int block);
 /** Events that carrying out `plan` takes. */
 int zinf_staged_event_count(const struct zinf_plan *plan);
 
@@ -78,8 +78,9 @@ void zinf_staged_carry_out(struct zinf_zero *zero, const struct zinf_plan_operat
 void zinf_staged_drain(struct zinf_zero *zero);
 /** zinf_zero_publish(). Collective. */
 void zinf_staged_publish(struct zinf_zero *zero);
-/** zinf_zero_visit() of states on the device: part by part through the staging memory. */
-int zinf_staged_visit(struct zinf_zero *zero, bool write, zinf_part_fn visit, void *context);
+/** zinf_zero_visit() of a block whose states are on the device: part by part through the staging memory. */
+int zinf_staged_visit(struct zinf_zero *zero, int block, bool write, zinf_part_fn visit,
+                      void *context);
 /** The mirrors have been written: what the device has is older. */
 void zinf_staged_mirrors_changed(struct zinf_zero *zero);
 

@@ -68,9 +68,16 @@ static void *beyond(void *array, int64_t elements, enum zinf_dtype dtype)
     return array ? (char *)array + (size_t)elements * zinf_dtype_bytes(dtype) : NULL;
 }
 
-bool zinf_zero_has_master(const struct zinf_zero_options *o)
+enum zinf_tier zinf_zero_optimizer_tier(const struct zinf_zero *zero, int block)
 {
-    return o->dtype != ZINF_FP32 || o->offload.ahead;
+    const struct zinf_offload *offload = &zero->options.offload;
+    return block < offload->device_blocks ? ZINF_TIER_DEVICE : offload->optimizer;
+}
+
+enum zinf_tier zinf_zero_parameter_tier(const struct zinf_zero *zero, int block)
+{
+    const struct zinf_offload *offload = &zero->options.offload;
+    return block < offload->device_blocks ? ZINF_TIER_DEVICE : offload->parameters;
 }
 
 /* Master and moments of the owned part; what streams is counted where its records are cut. */
@@ -81,16 +88,17 @@ static void lay_out_optimizer(struct zinf_zero *zero, int block, struct zinf_poo
     struct zinf_block_state *state = &zero->blocks[block];
     struct zinf_range owned = zinf_zero_owned(zero, block);
     size_t bytes = (size_t)(owned.end - owned.begin) * sizeof(float);
-    bool master = zinf_zero_has_master(o);
+    enum zinf_tier tier = zinf_zero_optimizer_tier(zero, block);
+    bool master = o->dtype != ZINF_FP32 || (o->offload.ahead && tier == ZINF_TIER_HOST);
     int arrays = (o->training ? o->moment_count : 0) + master;
-    if (o->offload.optimizer != ZINF_TIER_NVME)
+    if (tier != ZINF_TIER_NVME)
         zero->bytes.optimizer += (size_t)arrays * bytes;
     for (int i = 0; o->training && i < o->moment_count; i++)
-        state->moment[i] = take(o->offload.optimizer, device, host, bytes);
+        state->moment[i] = take(tier, device, host, bytes);
     void *weights = state->mirror;
     if (!weights)
         weights = beyond(state->weights, o->sharding.parameters ? 0 : owned.begin, o->dtype);
-    state->master = master ? take(o->offload.optimizer, device, host, bytes) : weights;
+    state->master = master ? take(tier, device, host, bytes) : weights;
     state->low = master ? weights : NULL;
 }
 
@@ -104,7 +112,7 @@ static void lay_out_weights(struct zinf_zero *zero, int block, struct zinf_pool 
     int64_t shard = zinf_zero_shard_count(zero, block);
     size_t element = zinf_dtype_bytes(o->dtype);
     size_t weights = (size_t)(o->sharding.parameters ? shard : shard * zero->ranks) * element;
-    if (zinf_staged_mirrors(zero)) {
+    if (zinf_staged_mirrors(zero, block)) {
         state->mirror = zinf_pool_take(host, (size_t)shard * element);
         zero->bytes.weights += (size_t)shard * element;
         if (o->sharding.parameters && zero->ranks > 1) {
@@ -112,8 +120,9 @@ static void lay_out_weights(struct zinf_zero *zero, int block, struct zinf_pool 
             return;
         }
     }
-    state->weights = take(o->offload.parameters, device, host, weights);
-    if (o->offload.parameters != ZINF_TIER_NVME)
+    enum zinf_tier tier = zinf_zero_parameter_tier(zero, block);
+    state->weights = take(tier, device, host, weights);
+    if (tier != ZINF_TIER_NVME)
         zero->bytes.weights += weights;
 }
 
@@ -127,7 +136,7 @@ static void lay_out_gradients(struct zinf_zero *zero, int block, struct zinf_poo
     int64_t shard = zinf_zero_shard_count(zero, block);
     size_t element = zinf_dtype_bytes(o->accumulation_dtype);
     size_t bytes = (size_t)(o->sharding.gradients ? shard : shard * zero->ranks) * element;
-    bool on_host = o->offload.optimizer != ZINF_TIER_DEVICE;
+    bool on_host = zinf_zero_optimizer_tier(zero, block) != ZINF_TIER_DEVICE;
     bool copied = on_host && zinf_staged(zero) && !o->sharding.gradients;
     state->accumulator =
         take(on_host && !copied ? ZINF_TIER_HOST : ZINF_TIER_DEVICE, device, host, bytes);

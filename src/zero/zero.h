@@ -86,6 +86,7 @@ struct zinf_offload {
     const char *optimizer_path, *parameter_path; /* folders of the NVMe tier */
     int optimizer_buffers, parameter_buffers;    /* records in each ring */
     int64_t record_elements;                     /* largest record */
+    int device_blocks; /* of the first so many blocks weights and states stand on the device all the same; not with a tier NVME */
     bool ahead; /* beside a device with memory of its own, optimizer HOST: the lane makes new weights before DECIDE, see updates_memory.c */
     size_t cache_bytes;          /* of the optimizer's records, what may stay in host memory */
     int64_t resident_parameters; /* elements of the owned parameters that may stay in host memory */
@@ -258,8 +259,9 @@ struct zinf_comm *zinf_zero_data_path(const struct zinf_zero *zero);
 void zinf_zero_all_gather(struct zinf_zero *zero, void *buffer, size_t shard_bytes);
 /** By the mover: the last step's update of a block may still be under way. */
 void zinf_zero_wait_for_update(struct zinf_zero *zero, int block);
-/** Has the update a master beside the weights that layers compute with? */
-bool zinf_zero_has_master(const struct zinf_zero_options *options);
+/** Where a block's states stand, and its weights. */
+enum zinf_tier zinf_zero_optimizer_tier(const struct zinf_zero *zero, int block);
+enum zinf_tier zinf_zero_parameter_tier(const struct zinf_zero *zero, int block);
 /** Elements of this rank's shard of a block, padding included. */
 int64_t zinf_zero_shard_count(const struct zinf_zero *zero, int block);
 
