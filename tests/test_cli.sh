@@ -54,6 +54,8 @@ try 0 plan ds.json --ranks 4 --gpu-memory 80GB --set zinf.memory.activations=cpu
 try 2 plan ds.json --ranks 4 --gpu-memory 80GB --set zero_optimization.offload_param.device=cpu; says "does not work yet on a device with memory of its own"
 try 3 plan ds.json --ranks 4 --host-memory 1MB; says "does not fit"; says "optimizer nvme, param nvme"
 try 2 plan ds.json --ranks 4 --host-memory much; says "right is a size"
+"$program" plan ds.json --ranks 4 > /dev/full 2> err && fail "a plan that could not be written: exit code 0"
+says "standard output cannot be written"
 try 2 plan ds.json --ranks 5000000000; says "--ranks 5000000000: more than 16777216 ranks"
 try 0 plan ds.json --ranks 4 --ranks-per-node 8; prints "4 ranks (4 a node)"
 "$program" plan ds.json --ranks 4 --host-memory 1MB > both 2>&1

@@ -124,6 +124,7 @@ void zinf_log(enum zinf_log_level level, const char *format, ...)
     if (wanted_on_terminal(level)) {
         if (log_hook)
             log_hook();
+        fflush(stdout); /* what was printed comes before what is said of it, also in a pipe */
         fprintf(terminal, "%s%s%s\n", rank, label[level], text);
         fflush(terminal);
     }

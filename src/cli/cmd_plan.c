@@ -287,7 +287,6 @@ static int plan(const struct zinf_context *context, const struct job *job,
             print_json(job, &e, !status, operations);
         else
             print_estimate(config, job, &e);
-        fflush(stdout); /* before what standard error says of it */
     }
     if (status == ZINF_E_DOES_NOT_FIT)
         zinf_error_set(error, status, "this does not fit: a rank needs %s", e.exceeded);

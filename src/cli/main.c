@@ -6,8 +6,10 @@
  * output and files come once, and the other ranks wait for its status: the exit code is the same on
  * every rank. Only bench takes the whole job where there is one.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/fault.h"
 #include "cli/command.h"
@@ -94,6 +96,17 @@ static int run(const struct zinf_options *options, int argc, char **argv)
     return status;
 }
 
+/* Results that nobody got are none: a full disk behind `zinf plan --json > FILE`. */
+static int check_output(int status)
+{
+    bool now = fflush(stdout) != 0; /* else the reason is no longer known */
+    if (!now && !ferror(stdout))
+        return status;
+    zinf_error_log("standard output cannot be written%s%s", now ? ": " : "",
+                   now ? strerror(errno) : "");
+    return status ? status : ZINF_E_RUNTIME;
+}
+
 int main(int argc, char **argv)
 {
     struct zinf_options options;
@@ -106,5 +119,5 @@ int main(int argc, char **argv)
     if (!status && !answered(&options, first, &status))
         status = run(&options, argc, argv);
     zinf_options_release(&options);
-    return zinf_exit_code(status);
+    return zinf_exit_code(check_output(status));
 }
