@@ -5,9 +5,10 @@
  * Compute lane (the caller's thread): forward, loss, backward, accumulation, update. Communication lane (the mover thread): gathers of
  * parameters, reductions of gradients, small agreements. An operation waits for "the other lane has finished n operations".
  *
- * Update lane (a third thread, updates.h), where states pass through rings on their way from and to NVMe: the compute lane then only hands
- * the blocks over behind DECIDE and begins the next step; whoever reads weights there waits for the block's update. Its operations stand in
- * the order in which their gradients are complete (early_updates) or the weights are needed again (else).
+ * Update lane (a third thread, updates.h), where states pass through rings on their way from and to NVMe, or stand in host memory beside a
+ * device with memory of its own: the compute lane then only hands the blocks over behind DECIDE and begins the next step; whoever reads
+ * weights there waits for the block's update. Its operations stand in the order in which their gradients are complete (early_updates) or the
+ * weights are needed again (else).
  *
  * How it is built: the compute lane is written down first, it is fixed by the model. Every use of a block's weights is then given a window
  * (Belady's rule: the window whose content is needed farthest in the future is taken), and every communication becomes ready behind a
@@ -87,7 +88,7 @@ struct zinf_plan_options {
     int64_t max_reuse_elements;     /* stage3_max_reuse_distance */
     bool update_lane;               /* updates run beside the next step; counts in training */
     int device_blocks;              /* with it: the first so many blocks are updated by the compute lane all the same */
-    bool early_updates;             /* and beside the backward pass: nothing but a value that is not finite can stop them */
+    bool early_updates;             /* and beside the backward pass: nothing but a value that is not finite can stop them, or they begin with the new weights alone */
 };
 
 struct zinf_plan {
