@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/threads.h"
 #include "io/safetensors.h"
 
 /* Called for each run of one parameter's elements that this rank owns. */
@@ -21,16 +22,35 @@ struct runs {
     void *context;
 };
 
+/* Elements that one thread makes at a time: a 7B model is 150 s of random numbers for one thread.
+ */
+enum { TASK = 1 << 16 };
+
+struct rounding {
+    enum zinf_dtype dtype;
+    float *values;
+    int64_t count;
+};
+
+static void round_task(void *context, int64_t task)
+{
+    const struct rounding *r = context;
+    uint16_t low[1024];
+    int64_t end = (task + 1) * TASK < r->count ? (task + 1) * TASK : r->count;
+    for (int64_t at = task * TASK; at < end; at += 1024) {
+        int64_t n = end - at < 1024 ? end - at : 1024;
+        zinf_dtype_convert(low, r->dtype, r->values + at, ZINF_FP32, n);
+        zinf_dtype_convert(r->values + at, ZINF_FP32, low, r->dtype, n);
+    }
+}
+
 /* In 16 bits the masters start from the rounded values, as those of a model that was cast do
  * (contract, "What a batch is"). */
 static void round_to(enum zinf_dtype dtype, float *values, int64_t count)
 {
-    uint16_t low[1024];
-    for (int64_t at = 0; dtype != ZINF_FP32 && at < count; at += 1024) {
-        int64_t n = count - at < 1024 ? count - at : 1024;
-        zinf_dtype_convert(low, dtype, values + at, ZINF_FP32, n);
-        zinf_dtype_convert(values + at, ZINF_FP32, low, dtype, n);
-    }
+    struct rounding rounding = {dtype, values, count};
+    if (dtype != ZINF_FP32)
+        zinf_cpu_for((count + TASK - 1) / TASK, round_task, &rounding);
 }
 
 /* Blocks are flat, files and random numbers are by parameter: the pieces of a block say which
@@ -68,10 +88,27 @@ struct random_source {
     uint64_t seed;
 };
 
+/* One run of random_run(). */
+struct random_values {
+    const struct random_source *source;
+    int param;
+    int64_t offset, count;
+    float *values;
+};
+
+static void random_task(void *context, int64_t task)
+{
+    const struct random_values *v = context;
+    int64_t begin = task * TASK, n = v->count - begin < TASK ? v->count - begin : TASK;
+    zinf_model_init_values(v->source->model, v->param, v->source->seed, v->offset + begin, n,
+                           v->values + begin);
+}
+
+/* What an element becomes depends on its number alone, not on who makes it. */
 static int random_run(void *context, int param, int64_t offset, int64_t count, float *values)
 {
-    const struct random_source *source = context;
-    zinf_model_init_values(source->model, param, source->seed, offset, count, values);
+    struct random_values all = {context, param, offset, count, values};
+    zinf_cpu_for((count + TASK - 1) / TASK, random_task, &all);
     return ZINF_OK;
 }
 

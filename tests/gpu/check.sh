@@ -185,7 +185,7 @@ part_train()
     [ -z "$python" ] || piece "PyTorch's operations" 110 "$python" "$here/torch_peer.py" operations --device "$GPU_CHECK_DEVICE" --values "$values"
     piece "operations" 70 sh "$here/operations.sh" "$values" operations
     for model in gpt2 llama; do
-        piece "training, $model" 110 sh "$here/speed.sh" "$model" "$values"
+        piece "training, $model" 130 sh "$here/speed.sh" "$model" "$values"
         [ -n "$python" ] || continue
         piece "training, $model, PyTorch" 130 "$python" "$here/torch_peer.py" "$model" --device "$GPU_CHECK_DEVICE" --values "$values"
         piece "training, $model, beside PyTorch" 10 sh "$here/operations.sh" "$values" "$model"
@@ -199,7 +199,7 @@ part_offload()
     python=$(find_python)
     [ -z "$python" ] || piece "PyTorch's copies" 60 "$python" "$here/torch_peer.py" copies --device "$GPU_CHECK_DEVICE" --values "$values"
     piece "copies" 60 sh "$here/operations.sh" "$values" copies
-    piece "7B, optimizer in host memory" 230 sh "$here/speed.sh" offload-cpu "$values"
+    piece "7B, optimizer in host memory" 300 sh "$here/speed.sh" offload-cpu "$values"
     piece "4B, optimizer on the drive" 230 sh "$here/speed.sh" offload-nvme "$values"
 }
 
