@@ -149,7 +149,8 @@ choose()
     exit 77
 }
 
-# run STEPS SECONDS: until that many steps are done (TYPE fp16: that many with an update), or the time is over
+# run STEPS SECONDS: until that many steps with an update are done, or the time is over. Exit status 1: not one was done (memory of a virtual
+# machine may come at 0.2 GB/s when it is touched for the first time)
 run()
 {
     rm -rf "$work/run"
@@ -166,7 +167,7 @@ run()
     wait "$pid" 2> /dev/null || true
     pid=
     cat "$work/out"
-    cat "$work/run/metrics.jsonl" || { echo "no step was done in $2 s"; exit 1; }
+    cat "$work/run/metrics.jsonl" || { echo "no step was done in $2 s"; return 1; }
 }
 
 # steps KEY: "step updated value" a line
@@ -213,22 +214,34 @@ train()
         "$(verdict "$used / $planned < 1.02 && $used / $planned > 0.98")"
 }
 
-# Updates that begin behind the norm, and new weights made before it is known.
+# run_order: ds.json with super_offload as $order says
+run_order()
+{
+    cp "$work/ds.json" "$work/ds.plain"
+    ahead=$([ $order = super_offload ] && echo true || echo false)
+    sed 's/"pin_memory": true/&, "super_offload": '"$ahead"'/' "$work/ds.plain" > "$work/ds.json"
+    run 4 140
+    code=$?
+    mv "$work/ds.plain" "$work/ds.json"
+    return $code
+}
+
+# New weights made before the norm is known, and updates that begin behind it.
 offload_cpu()
 {
     # shellcheck disable=SC2046
     choose llama fp16 cpu $(pick 2 "32 28 24 20 16 12 8")
-    cp "$work/ds.json" "$work/ds.plain"
-    for order in norm-first super_offload; do
-        ahead=$([ $order = super_offload ] && echo true || echo false)
-        sed 's/"pin_memory": true/&, "super_offload": '"$ahead"'/' "$work/ds.plain" > "$work/ds.json"
-        run 4 140
+    for order in super_offload norm-first; do
+        run_order || {
+            choose llama fp16 cpu "$(pick 2 8)"
+            run_order
+        }
         with=$(median step_s 1 1) without=$(median step_s 0 2)
         need "$with" "fewer than two steps with an update in 140 s"
         need "$without" "no skipped steps to compare with"
         result "7B, optimizer in host memory, $order: $about, fp16" "$(awk -v a="$with" -v b="$without" 'BEGIN {
-            printf "%.2f s a step, %.2f without the update: %.2f", a, b, a / b }')" "at most 1.10" \
-            "$(verdict "$with / $without <= 1.10")"
+            printf "%.2f s a step, %.2f without the update: %.2f", a, b, a / b }')" "$([ $order = super_offload ] && echo "at most 1.10" || echo "the one above")" \
+            "$(if [ $order = super_offload ]; then verdict "$with / $without <= 1.10"; else echo measured; fi)"
     done
 }
 
