@@ -60,9 +60,16 @@ void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
     int last = o->model->block_count - 1; /* what is on the device begins with the first */
     if (!o->training || ((zero->ranks == 1 || direct(zero)) && sums_on_device(zero, last)))
         return;
+    if (direct(zero)) {
+        size_t bytes =
+            (size_t)(plan->window_elements / zero->ranks) * zinf_dtype_bytes(o->accumulation_dtype);
+        staging->sum = zinf_pool_take(device, bytes);
+        zero->bytes.communication += bytes;
+        return;
+    }
     staging->send = zinf_pool_take(host, wire);
     zero->bytes.staging += wire;
-    if (zero->ranks == 1 || direct(zero))
+    if (zero->ranks == 1)
         return;
     staging->receive = zinf_pool_take(host, wire);
     zero->bytes.staging += wire;
@@ -351,7 +358,7 @@ static char *bring_parts(struct zinf_zero *zero, const struct zinf_plan_operatio
     record(zero, ZINF_EVENT_PREPARED, ZINF_STREAM_COMMUNICATION);
     wait(zero, ZINF_STREAM_COPY_OUT, ZINF_EVENT_PREPARED);
     copy_out(zero, staging->send, parts, (size_t)zero->ranks * bytes);
-    if (zero->ranks == 1 || direct(zero))
+    if (zero->ranks == 1)
         return staging->send;
     o->comm->ops->exchange(o->comm, staging->send, staging->receive, bytes, &request);
     zinf_lanes_complete(zero->lanes, &request);
@@ -371,6 +378,26 @@ static const void *exchange_directly(struct zinf_zero *zero,
     return zero->receive;
 }
 
+/* The parts that ranks have exchanged directly are summed on the device also where the host needs
+ * the sum: a shard comes down, not one of each rank; with accumulation it goes up before. */
+static void reduce_and_bring(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                             const struct zinf_reduce *sum, const void *parts)
+{
+    const struct zinf_ops *ops = zero->options.ops;
+    struct zinf_block_state *state = &zero->blocks[operation->block];
+    const struct zinf_scan all = {sum->to_dtype, sum->count};
+    size_t bytes = (size_t)sum->count * zinf_dtype_bytes(sum->to_dtype);
+    char *to = zero->staging.sum;
+    if (!sum->first)
+        copy(zero, ZINF_STREAM_COMMUNICATION, to, state->gradient, bytes);
+    ops->reduce(sum, parts, to);
+    record(zero, ZINF_EVENT_PREPARED, ZINF_STREAM_COMMUNICATION);
+    wait(zero, ZINF_STREAM_COPY_OUT, ZINF_EVENT_PREPARED);
+    copy_out(zero, state->gradient, to, bytes);
+    if (operation->last)
+        state->square_sum = ops->square_sum(&all, to);
+}
+
 /* Sum the parts where the update will read the sum. */
 static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
@@ -385,6 +412,10 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
     const void *parts = zinf_zero_prepare(zero, operation);
     if (direct(zero))
         parts = exchange_directly(zero, operation, parts);
+    if (direct(zero) && !on_device) {
+        reduce_and_bring(zero, operation, &sum, parts);
+        return;
+    }
     if ((zero->ranks > 1 && !direct(zero)) || !on_device)
         parts = bring_parts(zero, operation, parts);
     if (zero->ranks > 1 && !direct(zero) && on_device) {

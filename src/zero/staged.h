@@ -16,7 +16,7 @@
  * steps every stream waits for every other: no edge crosses a step.
  *
  * Where ranks exchange directly (zinf_zero_options.link), gathers are made in the window itself, behind the copy of the rank's own shard, and
- * gradients are exchanged before they come down, if they do; COMMUNICATION takes the place of the host's all-gather and exchange. The mover
+ * gradients are exchanged and summed before they come down, if they do; COMMUNICATION takes the place of the host's all-gather and exchange. The mover
  * waits for the end of each, so that the watchdog and errors of the library are looked at.
  *
  * On one rank nothing is staged that need not be: a shard on the device is copied to its window on the device.

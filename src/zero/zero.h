@@ -126,6 +126,7 @@ struct zinf_zero_bytes {
 struct zinf_staging {
     char *gather[2];      /* whole blocks in turn; gather_bytes each */
     char *send, *receive; /* wire dtype, window_elements each */
+    char *sum;            /* on the device: a shard's, accumulation dtype */
     size_t gather_bytes;
     int next;                         /* of gather[] */
     bool gather_busy[2];              /* a copy reads it until its event is reached */
