@@ -374,8 +374,8 @@ TEST(Config, DefaultsThatAreNotDeepSpeedsAreSaidWhereTheyCount)
 TEST(Config, AioAndOffloadKeysActOrSayThatTheyDoNot)
 {
     Config c(
-        offload("\"device\": \"cpu\", \"buffer_count\": 7, \"buffer_size\": 1e6, "
-                "\"pin_memory\": false",
+        offload("\"device\": \"nvme\", \"nvme_path\": \"/tmp\", \"buffer_count\": 7, "
+                "\"buffer_size\": 1e6, \"pin_memory\": false",
                 "\"device\": \"cpu\", \"buffer_count\": 3, \"pin_memory\": true",
                 ", \"aio\": {\"queue_depth\": 32, \"thread_count\": 2, \"single_submit\": true, "
                 "\"overlap_events\": false, \"use_gds\": true}"));
@@ -392,6 +392,30 @@ TEST(Config, AioAndOffloadKeysActOrSayThatTheyDoNot)
           "aio.single_submit", "aio.overlap_events", "aio.use_gds"})
         expect_in(all, key);
     EXPECT_EQ(c.report.no_effect.count, 6u) << all;
+    // what only a drive would need is told where there is none
+    Config idle(
+        offload("\"device\": \"cpu\", \"buffer_count\": 7, \"max_in_cpu\": 1e9",
+                "\"device\": \"none\", \"nvme_path\": \"/tmp\"",
+                ", \"aio\": {\"queue_depth\": 32, \"thread_count\": 2, \"block_size\": 8388608}"));
+    std::string none = idle.all(idle.report.no_effect);
+    for (auto key : {"offload_param.buffer_count", "offload_param.max_in_cpu",
+                     "offload_optimizer.nvme_path", "aio.queue_depth", "aio.intra_op_parallelism"})
+        expect_in(none, key);
+    EXPECT_EQ(idle.report.no_effect.count, 5u) << none;
+    Config inputs(offload("", "\"device\": \"none\", \"nvme_path\": \"/tmp\"",
+                          ", \"aio\": {\"queue_depth\": 32}, "
+                          "\"zinf\": {\"memory\": {\"activations\": \"nvme\"}}"));
+    EXPECT_EQ(inputs.report.no_effect.count, 0u) << inputs.all(inputs.report.no_effect);
+}
+
+TEST(Config, KeysOfAnEvaluationSayWhenThereIsNone)
+{
+    const std::string keys = "\"train\": {\"eval_every\": 5, \"eval_batches\": 2}, "
+                             "\"checkpoint\": {\"score_order\": \"max\"}";
+    Config none(with("\"zinf\": {" + keys + "}"));
+    EXPECT_EQ(none.report.no_effect.count, 3u) << none.all(none.report.no_effect);
+    Config some(with("\"zinf\": {" + keys + ", \"data\": {\"eval\": \"x\"}}"));
+    EXPECT_EQ(some.report.no_effect.count, 0u) << some.all(some.report.no_effect);
 }
 
 TEST(Config, SuperOffloadIsTakenAndSaysWhereItHasNoEffect)

@@ -360,13 +360,33 @@ static bool needs_another(const struct zinf_loader *loader, const struct zinf_ke
     return strncmp(key->path, "zero_optimization.offload", 25) != 0 || !offloads(loader, key);
 }
 
+static bool has_word(const struct zinf_loader *loader, const char *path, const char *word)
+{
+    const struct zinf_json *value = zinf_json_path(loader->tree, path);
+    return value && value->type == ZINF_JSON_STRING && !strcmp(value->string, word);
+}
+
+/* Keys that work, of a part of the run that this file does not have. */
+static bool is_idle(const struct zinf_loader *loader, const struct zinf_key *key)
+{
+    const struct zinf_json *eval = zinf_json_path(loader->tree, "zinf.data.eval");
+    if (key->state != ZINF_KEY_WORKS)
+        return false;
+    if (strstr(key->note, "counts with data.eval"))
+        return !eval || eval->type == ZINF_JSON_NULL;
+    return strstr(key->note, "counts with offload to nvme") &&
+           !has_word(loader, "zero_optimization.offload_optimizer.device", "nvme") &&
+           !has_word(loader, "zero_optimization.offload_param.device", "nvme") &&
+           !has_word(loader, "zinf.memory.activations", "nvme");
+}
+
 static void apply_state(struct zinf_loader *loader, const struct zinf_key *key,
                         const struct zinf_json *value)
 {
     struct zinf_config_report *report = loader->report;
     struct zinf_place place = zinf_place_of(value);
     if (key->state == ZINF_KEY_NO_EFFECT ||
-        (needs_another(loader, key) && !is_default(key, value))) {
+        ((needs_another(loader, key) || is_idle(loader, key)) && !is_default(key, value))) {
         zinf_loader_say(loader, &report->no_effect, place, key->path, "%s", "");
     } else if (key->state == ZINF_KEY_REFUSED && !is_default(key, value)) {
         char is[128];
