@@ -200,6 +200,14 @@ TEST(Model, NamesAreFoundWithAndWithoutPrefixAndBuffersAreIgnored)
     EXPECT_EQ(zinf_model_find(gpt2.model, "h.2.attn.c_attn.bias"), -1);
     EXPECT_EQ(zinf_model_find(gpt2.model, "lm_head.weight"), -1);
     EXPECT_EQ(zinf_model_find(llama.model, "lm_head.weight"), llama->param_count - 1);
+    // what DistributedDataParallel, torch.compile, PEFT and classes around a model leave before
+    for (const char *name : {"module.transformer.wte.weight", "_orig_mod.module.wte.weight",
+                             "model.transformer.wte.weight", "base_model.model.wte.weight"})
+        EXPECT_EQ(zinf_model_find(gpt2.model, name), 0) << name;
+    EXPECT_EQ(zinf_model_find(llama.model, "model.model.layers.0.mlp.up_proj.weight"),
+              zinf_model_find(llama.model, "layers.0.mlp.up_proj.weight"));
+    EXPECT_EQ(zinf_model_find(llama.model, "vision.layers.0.mlp.up_proj.weight"), -1);
+    EXPECT_TRUE(zinf_model_ignores(gpt2.model, "module.lm_head.weight"));
     EXPECT_TRUE(zinf_model_ignores(gpt2.model, "h.0.attn.bias"));
     EXPECT_TRUE(zinf_model_ignores(gpt2.model, "transformer.h.0.attn.masked_bias"));
     EXPECT_TRUE(zinf_model_ignores(gpt2.model, "lm_head.weight"));

@@ -424,7 +424,18 @@ void zinf_model_free(struct zinf_model *model)
     free(model);
 }
 
-int zinf_model_find(const struct zinf_model *model, const char *name)
+/* What wrappers leave before a name, also several: DistributedDataParallel, torch.compile, PEFT, a
+ * class of one's own around the model. NULL: nothing. */
+static const char *without_wrapper(const char *name)
+{
+    static const char *const wrappers[] = {"module.", "_orig_mod.", "base_model.", "model."};
+    for (size_t i = 0; i < sizeof wrappers / sizeof *wrappers; i++)
+        if (strncmp(name, wrappers[i], strlen(wrappers[i])) == 0)
+            return name + strlen(wrappers[i]);
+    return NULL;
+}
+
+static int find_exactly(const struct zinf_model *model, const char *name)
 {
     const char *prefix = zinf_family_find(model->family)->prefix;
     const size_t prefix_bytes = strlen(prefix);
@@ -437,6 +448,14 @@ int zinf_model_find(const struct zinf_model *model, const char *name)
     return -1;
 }
 
+int zinf_model_find(const struct zinf_model *model, const char *name)
+{
+    int found = -1;
+    for (; name && found < 0; name = without_wrapper(name))
+        found = find_exactly(model, name);
+    return found;
+}
+
 bool zinf_model_ignores(const struct zinf_model *model, const char *name)
 {
     const size_t length = strlen(name);
@@ -445,7 +464,10 @@ bool zinf_model_ignores(const struct zinf_model *model, const char *name)
         if (length >= bytes && strcmp(name + length - bytes, *suffix) == 0)
             return true;
     }
-    return model->tied && strcmp(name, "lm_head.weight") == 0;
+    bool head = false;
+    for (; name && !head; name = without_wrapper(name))
+        head = strcmp(name, "lm_head.weight") == 0;
+    return model->tied && head;
 }
 
 /* Zero what falls into the padding row of the embedding, as transformers' _init_weights does for

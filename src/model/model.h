@@ -156,7 +156,10 @@ const char *zinf_model_alias(const char *model_type, const char *key);
 /** transformers' class for a model_type, "GPT2LMHeadModel"; NULL for an unknown one. Local. */
 const char *zinf_model_architecture(const char *model_type);
 
-/** Index of a parameter by name: the full name, or without its "transformer." / "model." prefix; -1 when there is none. */
+/**
+ * Index of a parameter by name: the full name, or without its "transformer." / "model." prefix, behind any number of "module.",
+ * "_orig_mod.", "base_model." and "model."; -1 when there is none.
+ */
 int zinf_model_find(const struct zinf_model *model, const char *name);
 
 /** Names that a weight file may hold besides parameters (buffers, the tied lm_head.weight) and that are left out. */
