@@ -92,7 +92,7 @@ said "nowhere.h5: no checkpoint there: No such file or directory"
 run=$work/scored
 head -c 4000 "$work/text" > "$work/eval"
 # shellcheck disable=SC2086
-go 0 "a run with a score" $keep=9 --set "zinf.data.eval=$work/eval" --set zinf.train.eval_every=7
+go 0 "a run with a score" $keep=9 --set "zinf.data.eval=$work/eval" --set zinf.train.eval_every=7 --set zinf.train.eval_batches=9000000000000000000
 steps=$(sed -n 's/^{"step": *\([0-9]*\), *"eval_loss".*/\1/p' "$run/metrics.jsonl" | xargs)
 [ "$steps" = "4 7 8 12 14 16 20" ] || fail "evaluated after steps $steps"
 best=$(sed -n 's/^{"step": *\([0-9]*\), *"eval_loss": *\([-+.e0-9]*\).*/\2 \1/p' "$run/metrics.jsonl" |

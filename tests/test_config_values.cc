@@ -346,6 +346,12 @@ TEST(Config, ARunNamesEverythingItMisses)
     EXPECT_EQ(eval.report.errors.count, 3u) << eval.all(eval.report.errors);
 }
 
+TEST(Config, MoreEpochsThanStepsCanBeCountedAreAnError)
+{
+    expect_in(Config(with("\"zinf\": {\"train\": {\"epochs\": 1e300}}")).error(),
+              "epochs: 1e+300 is wrong; right is a number from 0 to 1e+09");
+}
+
 TEST(Config, StepsAndEpochsTogetherAreAnError)
 {
     expect_in(Config(with("\"zinf\": {\"train\": {\"steps\": 1, \"epochs\": 1}}")).error(),

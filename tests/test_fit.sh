@@ -24,6 +24,8 @@ refused nvme "on NVMe, .* are allowed (zinf.memory.nvme)" --set zinf.memory.nvme
 grep -q "optimizer nvme, param nvme .* does not fit" "$work/out" || fail "the table does not know the drive's budget"
 grep -q "stage 3, optimizer cpu .* fits" "$work/out" || fail "the table does not say what fits"
 refused host "in host memory, .* are allowed (zinf.memory.host)" --set zinf.memory.host=8KB
+refused "an evaluation's batch" "of memory, .* are allowed (0.9 x " --set zinf.data.eval="$work/text" --set zinf.train.eval_micro_batch=1000000000
+grep "out of memory" "$work/out" && fail "an evaluation's batch is taken although it does not fit"
 refused device "on the device, .* are allowed (zinf.memory.device)" --set zinf.memory.device=100KB
 # With one buffer a ring is smaller than what it spares: here a cache costs memory, and is not cut down in silence.
 wide="--set zinf.model.config.n_embd=128 --set $o.buffer_count=1 --set $p.buffer_count=1"

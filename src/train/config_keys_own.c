@@ -31,7 +31,7 @@ const struct zinf_key zinf_keys_own[] = {
 
     KEY("train", OBJECT, NULL, "", "", WORKS, ""),
     KEY("train.steps", INTEGER, "null", "[1,)", "steps", WORKS, "exactly one of steps and epochs"),
-    KEY("train.epochs", NUMBER, "null", "(0,)", "epochs", WORKS, "exactly one of steps and epochs"),
+    KEY("train.epochs", NUMBER, "null", "(0,1000000000]", "epochs", WORKS, "exactly one of steps and epochs"),
     KEY("train.eval_every", INTEGER, "null", "[1,)", "steps", WORKS, "null = at every scheduled checkpoint; counts with data.eval"),
     KEY("train.eval_batches", INTEGER, "null", "[1,)", "batches", WORKS, "null = all; counts with data.eval"),
     KEY("train.eval_micro_batch", INTEGER, "null", "[1,)", "samples", WORKS, "null = the micro-batch; counts with data.eval"),

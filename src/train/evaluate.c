@@ -36,7 +36,7 @@ int zinf_run_evaluate(struct zinf_run *run, double *loss, int64_t *tokens)
     int64_t samples = zinf_batches_sample_count(run->eval);
     double sum = 0, counted = 0;
     int status = ZINF_OK;
-    if (config->train.eval_batches > 0 && config->train.eval_batches * batch < samples)
+    if (config->train.eval_batches > 0 && config->train.eval_batches <= (samples - 1) / batch)
         samples = config->train.eval_batches * batch;
     zinf_activity_start(&run->activities, ZINF_ACTIVITY_EVALUATION);
     for (int64_t first = 0; !status && first < samples; first += batch) {

@@ -287,6 +287,8 @@ static int open_common(struct zinf_run *run, bool training)
             zinf_run_agree_on(run->comm, zinf_zero_start(&run->zero, &run->host, &error), &error);
     if (!status)
         status = zinf_run_agree_on(run->comm, zinf_step_open(&run->step, &error), &error);
+    if (status)
+        return status;
     if (rows < config->train.eval_micro_batch)
         rows = config->train.eval_micro_batch;
     run->inputs = zinf_alloc((size_t)(rows * config->data.sequence_length) * sizeof(int32_t));
