@@ -65,12 +65,11 @@ touch "$work/run/STOP"
 ended 75 "the STOP file"
 [ ! -e "$work/run/STOP" ] || fail "the STOP file was not removed"
 
-# Steps of half a second and more: what is asked for during a step is done behind this step, not the next.
-slow="op=exchange,delay_us=30000"
+# Steps of a second and more: what is asked for during a step is done behind this step, not the next.
 lines() {
     grep -c '"loss"' "$work/run/metrics.jsonl"
 }
-export ZINF_FAULT=$slow
+export ZINF_FAULT=op=exchange,delay_us=80000
 for how in signal file; do
     start
     before=$(lines)
@@ -79,6 +78,7 @@ for how in signal file; do
     [ "$(lines)" -le $((before + 1)) ] || fail "$how during step $((before + 1)): the run ended after step $(lines)"
 done
 rm -rf "$work/run"
+export ZINF_FAULT=op=exchange,delay_us=30000
 ranks 2 "$work/ds.json" --run-dir "$work/run" --set zinf.train.steps=100000 --max-hours 0.0015
 [ $? -eq 75 ] || { fail "--max-hours: not 75"; cat "$work/out"; }
 unset ZINF_FAULT
