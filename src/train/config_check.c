@@ -341,43 +341,24 @@ static bool is_default(const struct zinf_key *key, const struct zinf_json *value
     return same;
 }
 
-/* Is the offload switched on that this key belongs to? */
-static bool offloads(const struct zinf_loader *loader, const struct zinf_key *key)
-{
-    const char *name = strrchr(key->path, '.');
-    char *path = zinf_format("%.*s.device", (int)(name - key->path), key->path);
-    const struct zinf_json *device = zinf_json_path(loader->tree, path);
-    free(path);
-    return device && device->type == ZINF_JSON_STRING && strcmp(device->string, "none") != 0;
-}
-
-/* Keys that only say more about something: without it they have no effect, with it that something
- * is "not yet" itself, or the key is. */
-static bool needs_another(const struct zinf_loader *loader, const struct zinf_key *key)
-{
-    if (key->state != ZINF_KEY_NOT_YET || !strstr(key->note, "counts with"))
-        return false;
-    return strncmp(key->path, "zero_optimization.offload", 25) != 0 || !offloads(loader, key);
-}
-
 static bool has_word(const struct zinf_loader *loader, const char *path, const char *word)
 {
     const struct zinf_json *value = zinf_json_path(loader->tree, path);
     return value && value->type == ZINF_JSON_STRING && !strcmp(value->string, word);
 }
 
-/* Keys that work, of a part of the run that this file does not have. */
+/* Keys that say more about a part of the run that this file does not have, or that is "not yet"
+ * itself. */
 static bool is_idle(const struct zinf_loader *loader, const struct zinf_key *key)
 {
     const struct zinf_json *eval = zinf_json_path(loader->tree, "zinf.data.eval");
-    if (key->state != ZINF_KEY_WORKS)
-        return false;
-    if (strstr(key->note, "counts with data.eval"))
+    if (strstr(key->note, ZINF_COUNTS_WITH_EVAL))
         return !eval || eval->type == ZINF_JSON_NULL;
-    return strstr(key->note, "counts with offload to nvme") &&
-           !has_word(loader, "zero_optimization.offload_optimizer.device", "nvme") &&
-           !has_word(loader, "zero_optimization.offload_param.device", "nvme") &&
-           !has_word(loader, "zinf.memory.activations", "nvme");
+    if (strstr(key->note, ZINF_COUNTS_WITH_NVME))
+        return !has_word(loader, "zero_optimization.offload_optimizer.device", "nvme") &&
+               !has_word(loader, "zero_optimization.offload_param.device", "nvme") &&
+               !has_word(loader, "zinf.memory.activations", "nvme");
+    return key->state == ZINF_KEY_NOT_YET && strstr(key->note, ZINF_COUNTS_WITH);
 }
 
 static void apply_state(struct zinf_loader *loader, const struct zinf_key *key,
@@ -385,8 +366,7 @@ static void apply_state(struct zinf_loader *loader, const struct zinf_key *key,
 {
     struct zinf_config_report *report = loader->report;
     struct zinf_place place = zinf_place_of(value);
-    if (key->state == ZINF_KEY_NO_EFFECT ||
-        ((needs_another(loader, key) || is_idle(loader, key)) && !is_default(key, value))) {
+    if (key->state == ZINF_KEY_NO_EFFECT || (is_idle(loader, key) && !is_default(key, value))) {
         zinf_loader_say(loader, &report->no_effect, place, key->path, "%s", "");
     } else if (key->state == ZINF_KEY_REFUSED && !is_default(key, value)) {
         char is[128];

@@ -38,6 +38,11 @@ enum zinf_key_state {
     ZINF_KEY_NOT_YET    /* still to come: listed by a check, refused by a run, unless it has its default */
 };
 
+/* Parts of a note that are rules, not only words: a key that counts with something has no effect without it. */
+#define ZINF_COUNTS_WITH      "counts with "
+#define ZINF_COUNTS_WITH_EVAL ZINF_COUNTS_WITH "data.eval"
+#define ZINF_COUNTS_WITH_NVME ZINF_COUNTS_WITH "offload to nvme"
+
 struct zinf_key {
     const char *path;      /* "zero_optimization.stage" */
     enum zinf_key_type type;

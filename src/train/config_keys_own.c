@@ -4,6 +4,7 @@
 #include "train/config_key_rows.h"
 
 #define KEY(path, ...) ROW("zinf." path, __VA_ARGS__)
+#define WITH_EVAL      ZINF_COUNTS_WITH_EVAL
 
 // clang-format off
 const struct zinf_key zinf_keys_own[] = {
@@ -13,16 +14,16 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("model.config", OPEN, "null", "", "", WORKS, "fields of config.json; wins over path, key by key"),
     KEY("model.init", CHOICE, "\"auto\"", "auto|pretrained|random", "", WORKS, "auto = pretrained if the folder holds weights"),
     KEY("model.task", CHOICE, "\"causal-lm\"", "causal-lm|sequence-classification!", "", WORKS, ""),
-    KEY("model.num_labels", INTEGER, "2", "[1,)", "labels", NOT_YET, "counts with sequence-classification"),
+    KEY("model.num_labels", INTEGER, "2", "[1,)", "labels", NOT_YET, ZINF_COUNTS_WITH "sequence-classification"),
 
     KEY("data", OBJECT, NULL, "", "", WORKS, ""),
     KEY("data.train", PATHS, "null", "", "", WORKS, "a path, a glob or a list of them; required for training"),
     KEY("data.eval", PATHS, "null", "", "", WORKS, "a path, a glob or a list of them"),
     KEY("data.format", CHOICE, "\"auto\"", "auto|text|jsonl!|csv!|tsv!|tokens!", "", WORKS, "auto = by ending"),
     KEY("data.tokenizer", PATH, "null", "", "", WORKS, "folder or file; null = model.path; \"bytes\" = a token per byte; others not yet"),
-    KEY("data.fields", LIST, "[\"text\"]", "", "", NOT_YET, "counts with jsonl, csv and tsv"),
-    KEY("data.label_field", ANY, "null", "", "", NOT_YET, "counts with sequence-classification"),
-    KEY("data.label_names", STRINGS, "null", "", "", NOT_YET, "counts with sequence-classification"),
+    KEY("data.fields", LIST, "[\"text\"]", "", "", NOT_YET, ZINF_COUNTS_WITH "jsonl, csv and tsv"),
+    KEY("data.label_field", ANY, "null", "", "", NOT_YET, ZINF_COUNTS_WITH "sequence-classification"),
+    KEY("data.label_names", STRINGS, "null", "", "", NOT_YET, ZINF_COUNTS_WITH "sequence-classification"),
     KEY("data.sequence_length", INTEGER, "null", "[1,)", "tokens", WORKS, "null = min(1024, the model's positions)"),
     KEY("data.packing", CHOICE, "null", "concat|none!", "", WORKS, "null = concat, for classification none"),
     KEY("data.label_pad", CHOICE, "\"ignore\"", "ignore|train!", "", WORKS, ""),
@@ -32,9 +33,9 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("train", OBJECT, NULL, "", "", WORKS, ""),
     KEY("train.steps", INTEGER, "null", "[1,)", "steps", WORKS, "exactly one of steps and epochs"),
     KEY("train.epochs", NUMBER, "null", "(0,1000000000]", "epochs", WORKS, "exactly one of steps and epochs"),
-    KEY("train.eval_every", INTEGER, "null", "[1,)", "steps", WORKS, "null = at every scheduled checkpoint; counts with data.eval"),
-    KEY("train.eval_batches", INTEGER, "null", "[1,)", "batches", WORKS, "null = all; counts with data.eval"),
-    KEY("train.eval_micro_batch", INTEGER, "null", "[1,)", "samples", WORKS, "null = the micro-batch; counts with data.eval"),
+    KEY("train.eval_every", INTEGER, "null", "[1,)", "steps", WORKS, "null = at every scheduled checkpoint; " WITH_EVAL),
+    KEY("train.eval_batches", INTEGER, "null", "[1,)", "batches", WORKS, "null = all; " WITH_EVAL),
+    KEY("train.eval_micro_batch", INTEGER, "null", "[1,)", "samples", WORKS, "null = the micro-batch; " WITH_EVAL),
     KEY("train.seed", INTEGER, "42", "[0,)", "", WORKS, ""),
     KEY("train.no_decay", STRINGS, "[]", "", "", WORKS, "what weight decay leaves alone: a word is whole parts of a name (bias, ln_1.weight), a pattern with * ? [ ] the whole name (*.bias)"),
     KEY("train.loss_mean", CHOICE, "\"tokens\"", "tokens|micro_batch", "", WORKS, "the same while every micro-batch counts as many tokens, as in packing concat"),
@@ -56,8 +57,8 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("checkpoint.every_minutes", NUMBER, "null", "(0,)", "min", WORKS, ""),
     KEY("checkpoint.every_epoch", BOOL, "false", "", "", WORKS, ""),
     KEY("checkpoint.num_to_keep", INTEGER, "2", "[1,)", "checkpoints", WORKS, "counts all; the latest and the best always stay"),
-    KEY("checkpoint.score_attribute", CHOICE, "\"eval_loss\"", "eval_loss|eval_perplexity|eval_accuracy!|eval_f1!|null", "", WORKS, "what makes a checkpoint the best; counts with data.eval"),
-    KEY("checkpoint.score_order", CHOICE, "\"min\"", "min|max", "", WORKS, "counts with data.eval"),
+    KEY("checkpoint.score_attribute", CHOICE, "\"eval_loss\"", "eval_loss|eval_perplexity|eval_accuracy!|eval_f1!|null", "", WORKS, "what makes a checkpoint the best; " WITH_EVAL),
+    KEY("checkpoint.score_order", CHOICE, "\"min\"", "min|max", "", WORKS, WITH_EVAL),
     KEY("checkpoint.resume", PATH, "\"auto\"", "", "", WORKS, "auto | never | a checkpoint"),
 
     KEY("run", OBJECT, NULL, "", "", WORKS, ""),

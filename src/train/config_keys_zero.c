@@ -11,8 +11,7 @@
 #define ZERO(name, ...)      KEY("zero_optimization." name, __VA_ARGS__)
 #define PARAM(name, ...)     KEY("zero_optimization.offload_param." name, __VA_ARGS__)
 #define OPTIMIZER(name, ...) KEY("zero_optimization.offload_optimizer." name, __VA_ARGS__)
-#define WITH_OFFLOAD         "counts with a device other than none"
-#define WITH_NVME            "counts with offload to nvme"
+#define WITH_NVME            ZINF_COUNTS_WITH_NVME
 
 // clang-format off
 const struct zinf_key zinf_keys_zero[] = {
