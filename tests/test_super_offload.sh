@@ -64,10 +64,16 @@ norm() {
 rank_counts="1 2" types="bf16 fp16" stages="1 3"
 [ -z "$quick" ] || { rank_counts=2 types=bf16 stages=3; }
 [ -z "${ZINF_LONG:-}" ] || { rank_counts="1 2 4" types="bf16 fp16 fp32" stages="1 2 3"; }
+# in short each number of ranks, each type and each stage with one or two of the others
+left_out()
+{
+    case ${ZINF_LONG:+long}$1 in bf16-1-1 | fp16-1-1 | fp16-2-3) return 0 ;; *) return 1 ;; esac
+}
 for type in $types; do
     for n in $rank_counts; do
         for stage in $stages; do
             base=$type-$n-$stage
+            ! left_out $base || continue
             options="--set gradient_accumulation_steps=$((stage == 1 ? 1 : 2))"
             [ "$type" = fp32 ] || options="$options --set $type.enabled=true"
             # shellcheck disable=SC2086
