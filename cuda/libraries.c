@@ -164,8 +164,9 @@ static int try_path(struct zinf_cuda_library *library, const char *list, char *o
 static int try_python(struct zinf_cuda_library *library, char *other, size_t other_bytes)
 {
     static const char *const variables[] = {"VIRTUAL_ENV", "CONDA_PREFIX"};
+    static const char *const homes[] = {".local", "*"}; /* of the user's */
     static const char *const prefixes[] = {"/usr/local",  "/usr",          "/opt/*", "/opt/*/.venv",
-                                           "/opt/*/venv", "/opt/*/envs/*", "/venv",  "/root/*"};
+                                           "/opt/*/venv", "/opt/*/envs/*", "/venv"};
     const char *value = getenv("PYTHONPATH"), *home = getenv("HOME");
     char folder[512];
     for (size_t v = 0; v < sizeof variables / sizeof *variables; v++) {
@@ -182,9 +183,11 @@ static int try_python(struct zinf_cuda_library *library, char *other, size_t oth
     }
     if (!try_path(library, getenv("PATH"), other, other_bytes))
         return 0;
-    snprintf(folder, sizeof folder, "%.400s/.local", home ? home : "");
-    if (home && *home && !try_prefix(library, folder, other, other_bytes))
-        return 0;
+    for (size_t i = 0; home && *home && i < sizeof homes / sizeof *homes; i++) {
+        snprintf(folder, sizeof folder, "%.400s/%s", home, homes[i]);
+        if (!try_prefix(library, folder, other, other_bytes))
+            return 0;
+    }
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (!try_prefix(library, prefixes[i], other, other_bytes))
             return 0;

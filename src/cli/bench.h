@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "device/ops.h"
 #include "topology/comm.h"
 
 #ifdef __cplusplus
@@ -62,6 +63,9 @@ int zinf_bench_collectives(const struct zinf_bench *bench, struct zinf_json *res
  */
 int zinf_bench_device(const struct zinf_bench *bench, struct zinf_json *result,
                       struct zinf_error *error);
+
+/** The update that is timed: AdamW as people set it, in its tenth step. */
+extern const struct zinf_update zinf_bench_adamw;
 
 #ifdef __cplusplus
 }

@@ -73,22 +73,23 @@ void zinf_bench_memory(const struct zinf_bench *bench, struct zinf_json *result)
     give_back(a, COUNT), give_back(b, COUNT), give_back(c, COUNT);
 }
 
+const struct zinf_update zinf_bench_adamw = {.optimizer = ZINF_ADAM,
+                                             .learning_rate = 1e-4,
+                                             .beta1 = 0.9,
+                                             .beta2 = 0.999,
+                                             .epsilon = 1e-8,
+                                             .weight_decay = 0.01,
+                                             .decoupled_decay = true,
+                                             .bias_correction = true,
+                                             .step = 10,
+                                             .gradient_scale = 1};
+
 void zinf_bench_adam(const struct zinf_bench *bench, struct zinf_json *result)
 {
     const struct zinf_ops *ops = zinf_cpu_ops();
     float *w = filled(COUNT), *m = filled(COUNT), *v = filled(COUNT), *g = filled(COUNT),
           *low = filled(COUNT / 2);
-    const struct zinf_update options = {.optimizer = ZINF_ADAM,
-                                        .learning_rate = 1e-4,
-                                        .beta1 = 0.9,
-                                        .beta2 = 0.999,
-                                        .epsilon = 1e-8,
-                                        .weight_decay = 0.01,
-                                        .decoupled_decay = true,
-                                        .bias_correction = true,
-                                        .step = 10,
-                                        .gradient_scale = 1};
-    const struct zinf_update_op update = {.options = options,
+    const struct zinf_update_op update = {.options = zinf_bench_adamw,
                                           .count = COUNT,
                                           .weights = w,
                                           .state = {m, v},

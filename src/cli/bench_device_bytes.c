@@ -14,16 +14,7 @@ static void call_update(const struct zinf_rig *rig, const struct zinf_rig_work *
 static void measure_update(struct zinf_rig *rig)
 {
     const int64_t count = rig->sizes->parameters;
-    struct zinf_update_op op = {.options = {.optimizer = ZINF_ADAM,
-                                            .learning_rate = 1e-4,
-                                            .beta1 = 0.9,
-                                            .beta2 = 0.999,
-                                            .epsilon = 1e-8,
-                                            .weight_decay = 0.01,
-                                            .decoupled_decay = true,
-                                            .bias_correction = true,
-                                            .step = 10,
-                                            .gradient_scale = 1},
+    struct zinf_update_op op = {.options = zinf_bench_adamw,
                                 .count = count,
                                 .gradient_dtype = ZINF_BF16,
                                 .low_dtype = ZINF_BF16};
@@ -120,27 +111,6 @@ static void call_gated_backward(const struct zinf_rig *rig, const struct zinf_ri
     rig->ops->gated_backward(work->op, work->in[0], work->out[1]);
 }
 
-static void measure_gated(struct zinf_rig *rig)
-{
-    const int64_t rows = rig->sizes->tokens, inner = rig->sizes->inner;
-    struct zinf_activate op = {
-        .kind = ZINF_SILU, .dtype = ZINF_BF16, .rows = rows, .features = inner};
-    struct zinf_rig_work work = {.call = call_gated_forward, .op = &op};
-    struct zinf_rig_point point = {.name = "SwiGLU forward", .dtype = "bf16"};
-    rig->used = 0;
-    op.x = zinf_rig_random(rig, ZINF_BF16, 2 * rows * inner);
-    work.in[0] = zinf_rig_random(rig, ZINF_BF16, rows * inner);
-    work.out[0] = zinf_rig_take(rig, 2 * (size_t)(rows * inner));
-    work.out[1] = zinf_rig_take(rig, 4 * (size_t)(rows * inner));
-    snprintf(point.shape, sizeof point.shape, "%lld x %lld", (long long)rows, (long long)inner);
-    point.bytes = 6.0 * (double)(rows * inner);
-    zinf_rig_point(rig, &work, &point);
-    work.call = call_gated_backward;
-    point.name = "SwiGLU backward";
-    point.bytes = 10.0 * (double)(rows * inner);
-    zinf_rig_point(rig, &work, &point);
-}
-
 static void call_gelu_forward(const struct zinf_rig *rig, const struct zinf_rig_work *work)
 {
     rig->ops->activation_forward(work->op, work->out[0]);
@@ -148,27 +118,57 @@ static void call_gelu_forward(const struct zinf_rig *rig, const struct zinf_rig_
 
 static void call_gelu_backward(const struct zinf_rig *rig, const struct zinf_rig_work *work)
 {
-    rig->ops->activation_backward(work->op, work->in[0], work->out[0]);
+    rig->ops->activation_backward(work->op, work->in[0], work->out[1]);
 }
 
-static void measure_gelu(struct zinf_rig *rig)
+/* An activation and its gradient, in bf16. */
+struct activation {
+    enum zinf_activation kind;
+    int64_t features;
+    int inputs; /* values of the input for one of the output */
+    const char *names[2];
+    void (*calls[2])(const struct zinf_rig *rig, const struct zinf_rig_work *work);
+    double bytes[2]; /* that an output's value must move */
+};
+
+static void measure_activation(struct zinf_rig *rig, const struct activation *a)
 {
-    const int64_t rows = rig->sizes->tokens, columns = 4 * rig->sizes->hidden;
+    const int64_t rows = rig->sizes->tokens, count = rows * a->features;
     struct zinf_activate op = {
-        .kind = ZINF_GELU_TANH, .dtype = ZINF_BF16, .rows = rows, .features = columns};
-    struct zinf_rig_work work = {.call = call_gelu_forward, .op = &op};
-    struct zinf_rig_point point = {.name = "GELU forward", .dtype = "bf16"};
+        .kind = a->kind, .dtype = ZINF_BF16, .rows = rows, .features = a->features};
+    struct zinf_rig_work work = {.op = &op};
+    struct zinf_rig_point point = {.dtype = "bf16"};
     rig->used = 0;
-    op.x = zinf_rig_random(rig, ZINF_BF16, rows * columns);
-    work.in[0] = zinf_rig_random(rig, ZINF_BF16, rows * columns);
-    work.out[0] = zinf_rig_take(rig, 2 * (size_t)(rows * columns));
-    snprintf(point.shape, sizeof point.shape, "%lld x %lld", (long long)rows, (long long)columns);
-    point.bytes = 4.0 * (double)(rows * columns);
-    zinf_rig_point(rig, &work, &point);
-    work.call = call_gelu_backward;
-    point.name = "GELU backward";
-    point.bytes = 6.0 * (double)(rows * columns);
-    zinf_rig_point(rig, &work, &point);
+    op.x = zinf_rig_random(rig, ZINF_BF16, a->inputs * count);
+    work.in[0] = zinf_rig_random(rig, ZINF_BF16, count);
+    work.out[0] = zinf_rig_take(rig, 2 * (size_t)count);
+    work.out[1] = zinf_rig_take(rig, 2 * (size_t)(a->inputs * count));
+    snprintf(point.shape, sizeof point.shape, "%lld x %lld", (long long)rows,
+             (long long)a->features);
+    for (int pass = 0; pass < 2; pass++) {
+        work.call = a->calls[pass];
+        point.name = a->names[pass];
+        point.bytes = a->bytes[pass] * (double)count;
+        zinf_rig_point(rig, &work, &point);
+    }
+}
+
+static void measure_activations(struct zinf_rig *rig)
+{
+    const struct activation gated = {.kind = ZINF_SILU,
+                                     .features = rig->sizes->inner,
+                                     .inputs = 2,
+                                     .names = {"SwiGLU forward", "SwiGLU backward"},
+                                     .calls = {call_gated_forward, call_gated_backward},
+                                     .bytes = {6, 10}};
+    const struct activation gelu = {.kind = ZINF_GELU_TANH,
+                                    .features = 4 * rig->sizes->hidden,
+                                    .inputs = 1,
+                                    .names = {"GELU forward", "GELU backward"},
+                                    .calls = {call_gelu_forward, call_gelu_backward},
+                                    .bytes = {4, 6}};
+    measure_activation(rig, &gated);
+    measure_activation(rig, &gelu);
 }
 
 static void call_cast(const struct zinf_rig *rig, const struct zinf_rig_work *work)
@@ -214,8 +214,7 @@ void zinf_rig_bytes(struct zinf_rig *rig)
     measure_norm(rig, true);
     measure_norm(rig, false);
     measure_loss(rig);
-    measure_gated(rig);
-    measure_gelu(rig);
+    measure_activations(rig);
     measure_cast(rig, ZINF_FP32, ZINF_BF16);
     measure_cast(rig, ZINF_BF16, ZINF_FP32);
     measure_scan(rig);

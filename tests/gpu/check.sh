@@ -118,7 +118,7 @@ kernels()
 # find_python: one that has PyTorch and, but for a try, sees the card
 find_python()
 {
-    for python in "${PYTHON:-}" python3 /opt/*/bin/python3 /opt/*/.venv/bin/python3 /opt/*/venv/bin/python3 /venv/bin/python3 /root/*/bin/python3; do
+    for python in "${PYTHON:-}" python3 /opt/*/bin/python3 /opt/*/.venv/bin/python3 /opt/*/venv/bin/python3 /venv/bin/python3 "${HOME:-/nowhere}"/*/bin/python3; do
         command -v "${python:-no-such-program}" > /dev/null || continue
         timeout 100 "$python" -c "import sys, torch; sys.exit(not ('$try' or torch.cuda.is_available()))" > /dev/null 2>&1 || continue
         command -v "$python"
