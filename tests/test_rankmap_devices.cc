@@ -133,14 +133,25 @@ static std::string two_sockets_four_gpus()
 static const char *const four_bus_ids[] = {"00000000:01:00.0", "00000000:41:00.0",
                                            "00000000:81:00.0", "00000000:c1:00.0"};
 
-TEST(Devices, HwlocKnowsTheCoresBesideAGpu)
+/* The machine above as hwloc reads it. */
+class FourGpus : public testing::Test
 {
-    if (!zinf_topology_readers()[0])
-        GTEST_SKIP() << "built without hwloc";
+  protected:
+    void SetUp() override
+    {
+        if (!zinf_topology_readers()[0])
+            GTEST_SKIP() << "built without hwloc";
+        folder.write("machine.xml", two_sockets_four_gpus());
+        file = folder / "machine.xml";
+        source.xml = file.c_str();
+    }
     TemporaryFolder folder;
-    folder.write("machine.xml", two_sockets_four_gpus());
-    std::string file = folder / "machine.xml";
-    struct zinf_topology_source source = {file.c_str(), nullptr};
+    std::string file;
+    struct zinf_topology_source source = {};
+};
+
+TEST_F(FourGpus, HwlocKnowsTheCoresBesideAGpu)
+{
     uint64_t cpus[4][ZINF_CPUS_WORDS];
     zinf_topology_near_bus(&source, "/no/such/root", four_bus_ids, 4, cpus);
     EXPECT_EQ(0xff00u, cpus[0][0]);
@@ -165,14 +176,8 @@ TEST(Devices, WithoutHwlocTheKernelIsAsked)
 }
 
 /* A rank that runs on the second socket takes the first GPU there, and the table says so. */
-TEST(Devices, ARankTakesOneBesideItsCoresAndTheTableShowsIt)
+TEST_F(FourGpus, ARankTakesOneBesideItsCoresAndTheTableShowsIt)
 {
-    if (!zinf_topology_readers()[0])
-        GTEST_SKIP() << "built without hwloc";
-    TemporaryFolder folder;
-    folder.write("machine.xml", two_sockets_four_gpus());
-    std::string file = folder / "machine.xml";
-    struct zinf_topology_source source = {file.c_str(), nullptr};
     struct zinf_comm alone = {};
     alone.size = alone.local_size = 1;
     struct zinf_rankmap map = {};
