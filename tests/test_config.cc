@@ -444,7 +444,7 @@ TEST(Config, PartialOffloadIsTakenAndSaysWhereItHasNoEffect)
     expect_in(nowhere.all(nowhere.report.no_effect), "offload_optimizer.ratio");
     Config drive(offload("\"device\": \"nvme\", \"nvme_path\": \"/tmp\"",
                          "\"device\": \"cpu\", \"ratio\": 0.4"));
-    expect_in(drive.all(drive.report.errors), "offload_optimizer.ratio: below 1 keeps the weights");
+    EXPECT_EQ(drive.report.errors.count + drive.report.no_effect.count, 0u);
 }
 
 TEST(Config, GradientClippingTrueMeansOne)

@@ -75,6 +75,7 @@ for type in $types; do
         done
         for where in cpu nvme; do
             linked $base-ocpu-p$where $base-tight $n 3 $options $tight $(optimizer_on cpu) $(parameters_on $where)
+            linked $base-p$where $base-tight $n 3 $options $tight $(parameters_on $where)
         done
         linked $base-ratio $base-tight $n 3 $options $tight $(optimizer_on cpu) --set $o.ratio=0.5
         linked $base-onvme-pnvme $base $n 3 $options $(optimizer_on nvme) $(parameters_on nvme)

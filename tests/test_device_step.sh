@@ -60,14 +60,16 @@ for type in $types; do
         done
         for where in cpu nvme; do
             again $base-ocpu-p$where $base $n 3 $options $tight $(optimizer_on cpu) $(parameters_on $where)
+            again $base-p$where $base $n 3 $options $tight $(parameters_on $where) --set zero_optimization.sub_group_size=2048
         done
+        again $base-ratio-pnvme $base $n 3 $options $tight $(optimizer_on cpu) $(parameters_on nvme) --set $o.ratio=0.6
         again $base-onvme-pnvme $base $n 3 $options $(optimizer_on nvme) $(parameters_on nvme)
     done
 done
 
 # Without clipping the records on NVMe are updated in the backward pass.
 # shellcheck disable=SC2046,SC2086
-for stage in 1 2 3; do
+for stage in 1 ${ZINF_LONG:+2} 3; do
     options="$deep --set bf16.enabled=true --set gradient_clipping=0 --set gradient_accumulation_steps=3"
     train early-$stage 2 $stage $options
     for buffers in 1 4; do
@@ -83,7 +85,9 @@ for stage in 1 3; do
     train skip-$stage 2 $stage $options
     grep -q '"skipped": *[1-9]' "$work/skip-$stage/metrics.jsonl" || fail "no step was skipped"
     again skip-$stage-late skip-$stage 2 $stage $options
-    again skip-$stage-ocpu skip-$stage 2 $stage $options $(optimizer_on cpu)
+    where=$(optimizer_on cpu)
+    [ $stage = 1 ] || where=$(parameters_on cpu)
+    again skip-$stage-cpu skip-$stage 2 $stage $options $where
     options='--set zinf.model.config={"model_type":"llama","vocab_size":257,"hidden_size":32,"intermediate_size":48,"num_hidden_layers":3,"num_attention_heads":4,"num_key_value_heads":2,"max_position_embeddings":32}'
     options="$options --set bf16.enabled=true --set optimizer={\"type\":\"SGD\",\"params\":{\"lr\":1e-2}}"
     train llama-$stage 2 $stage $options
@@ -144,13 +148,15 @@ for each in "$program" "$late"; do
 done
 cmp "$work/eval.zinf" "$work/eval.zinf_late" || fail "zinf eval differs: $(cat "$work/eval.zinf" "$work/eval.zinf_late")"
 
-# What the plan says of a GPU is what such a run takes, and what it cannot do yet is refused.
-for where in none cpu nvme; do
-    # shellcheck disable=SC2046,SC2086
-    ZINF_LINK=host "$program" plan "$work/$whole.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $bf16 $(optimizer_on $where) > "$work/plan" ||
+# What the plan says of a GPU is what such a run takes.
+for where in none cpu nvme parameters; do
+    on=$(optimizer_on $where)
+    [ $where != parameters ] || on=$(parameters_on cpu)
+    # shellcheck disable=SC2086
+    ZINF_LINK=host "$program" plan "$work/$whole.json" -q --ranks 2 --json --gpu-memory 4GB --set zinf.train.steps=10 $bf16 $on > "$work/plan" ||
         fail "zinf plan --gpu-memory: $?"
-    # shellcheck disable=SC2046,SC2086
-    again plan-$where $whole 2 3 $bf16 $(optimizer_on $where)
+    # shellcheck disable=SC2086
+    again plan-$where $whole 2 3 $bf16 $on
     for bytes in device_bytes:device_bytes pinned_bytes:host_bytes; do
         used=$(number "${bytes%:*}" "$work/plan-$where/metrics.jsonl") planned=$(number "${bytes#*:}" "$work/plan")
         [ "$used" -eq "$planned" ] || fail "optimizer $where: ${bytes%:*}: run $used, plan $planned"
@@ -164,7 +170,6 @@ refused() {
     "$late" "$work/$whole.json" -q --run-dir "$work/refused" --set zinf.train.steps=10 "$@" > "$work/out" 2>&1
     [ $? -eq 2 ] && grep -qF -- "$words" "$work/out" || { fail "no '$words'"; cat "$work/out"; }
 }
-refused 'offload_param without offload_optimizer does not work yet on a device' --set $p.device=cpu
 refused 'zinf.device: "cuda", but there is no such device here' --device cuda
 [ -z "$(ls -A "$work/nvme")" ] || fail "files are left on the drive: $(ls "$work/nvme")"
 finish

@@ -101,16 +101,23 @@ static void say_inputs(const struct zinf_run *run)
                   (double)store->options.window_bytes / mib, windows);
 }
 
+/* What offload_optimizer.ratio leaves on the device. */
+static const char *part_text(const struct zinf_run *run, char out[96])
+{
+    *out = '\0';
+    if (run->device_blocks > 0)
+        snprintf(out, 96, ", of the first %d of %d blocks on the device", run->device_blocks,
+                 run->model->block_count);
+    return out;
+}
+
 /* super_offload that was asked for and has nothing to do is said; what it needs of ds.json stands
  * in the list of what has no effect. */
 static void say_offload_to_memory(const struct zinf_run *run)
 {
     const struct zinf_offload *offload = &run->zero.options.offload;
     const char *when = "";
-    char part[96] = "";
-    if (run->device_blocks > 0)
-        snprintf(part, sizeof part, ", of the first %d of %d blocks on the device",
-                 run->device_blocks, run->model->block_count);
+    char part[96];
     if (run->ahead)
         when = "; new weights are made in the backward pass, before the norm is known";
     else if (run->plan.options.update_lane)
@@ -118,15 +125,16 @@ static void say_offload_to_memory(const struct zinf_run *run)
     else if (run->config->offload.super == ZINF_SUPER_OFFLOAD_ON)
         when = "; super_offload has no effect on CPU ranks: there are no cores beside those that "
                "compute";
-    zinf_info("offload     optimizer %s%s, parameters %s%s", tier_name(offload->optimizer), part,
-              tier_name(offload->parameters), when);
+    zinf_info("offload     optimizer %s%s, parameters %s%s", tier_name(offload->optimizer),
+              part_text(run, part), tier_name(offload->parameters), when);
 }
 
 static void say_memory(const struct zinf_run *run)
 {
     const struct zinf_zero_bytes *bytes = &run->zero.bytes;
     const double mib = 1024.0 * 1024.0;
-    char text[96], sum[256];
+    const bool all_on_device = run->device_blocks == run->model->block_count;
+    char text[96], part[96], sum[256];
     if (run->budget.own_memory)
         snprintf(sum, sizeof sum, "%.1f MiB a rank on the device, %.1f MiB in host memory",
                  (double)zinf_run_device_bytes(run) / mib, (double)run->host.size_bytes / mib);
@@ -140,18 +148,22 @@ static void say_memory(const struct zinf_run *run)
               (double)bytes->optimizer / mib, (double)bytes->windows / mib,
               (double)bytes->communication / mib, (double)run->step.activation_bytes / mib,
               activations_text(run, text));
-    if (zinf_zero_uses_nvme(&run->zero.options) && !bytes->nvme)
-        zinf_info("offload     optimizer %s, parameters %s: all of it, %.1f MiB a rank, is kept "
+    if (all_on_device)
+        say_offload_to_memory(run);
+    else if (zinf_zero_uses_nvme(&run->zero.options) && !bytes->nvme)
+        zinf_info("offload     optimizer %s, parameters %s%s: all of it, %.1f MiB a rank, is kept "
                   "in host memory",
                   tier_name(run->zero.options.offload.optimizer),
-                  tier_name(run->zero.options.offload.parameters), (double)bytes->cache / mib);
+                  tier_name(run->zero.options.offload.parameters), part_text(run, part),
+                  (double)bytes->cache / mib);
     else if (zinf_zero_uses_nvme(&run->zero.options))
-        zinf_info("offload     optimizer %s, parameters %s: %.1f MiB a rank on NVMe (%.1f spare, "
+        zinf_info("offload     optimizer %s, parameters %s%s: %.1f MiB a rank on NVMe (%.1f spare, "
                   "for early updates) in %d records by %s%s, %.1f MiB of rings, %.1f MiB stay in "
                   "host memory",
                   tier_name(run->zero.options.offload.optimizer),
-                  tier_name(run->zero.options.offload.parameters), (double)bytes->nvme / mib,
-                  (double)bytes->spares / mib, (int)run->zero.update_length,
+                  tier_name(run->zero.options.offload.parameters), part_text(run, part),
+                  (double)bytes->nvme / mib, (double)bytes->spares / mib,
+                  (int)run->zero.update_length,
                   run->zero.update_aio.engine ? run->zero.update_aio.engine->name : "none",
                   zinf_run_io_is_direct(run) ? ", O_DIRECT" : ", buffered",
                   (double)bytes->rings / mib, (double)bytes->cache / mib);

@@ -188,11 +188,6 @@ static void check_super_offload(struct zinf_loader *loader)
     if (part && (!optimizer || strcmp(optimizer, "cpu") != 0))
         zinf_loader_say(loader, &loader->report->no_effect, zinf_loader_place(loader, ratio), ratio,
                         "%s", "");
-    else if (part && parameters && !strcmp(parameters, "nvme"))
-        complain(loader, ratio,
-                 "below 1 keeps the weights of the first blocks on the device, and "
-                 "zero_optimization.offload_param.device is \"nvme\"; right is 1, or \"cpu\" or "
-                 "\"none\" there");
 }
 
 static void check_offload(struct zinf_loader *loader)

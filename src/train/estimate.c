@@ -46,11 +46,6 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
     if (status)
         return status;
     run.nvme_bytes = budget->nvme;
-    const char *lacks = budget->own_memory ? zinf_run_device_lacks(config) : NULL;
-    if (lacks) {
-        zinf_run_close(&run);
-        return zinf_error_set(error, ZINF_E_USAGE, "%s", lacks);
-    }
     run.exchange.direct = budget->own_memory && ranks > 1 && zinf_link_planned();
     if (budget->own_memory)
         run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
@@ -143,6 +138,7 @@ char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
         {1, none, none, false, "stage 1", false},
         {2, none, none, false, "stage 2", false},
         {3, none, none, false, "stage 3", false},
+        {3, none, cpu, false, "stage 3, param cpu", false},
         {3, cpu, none, false, "stage 3, optimizer cpu", false},
         {3, cpu, cpu, false, "stage 3, optimizer cpu, param cpu", false},
         {3, nvme, none, false, "stage 3, optimizer nvme", false},

@@ -15,16 +15,6 @@
 
 enum { LINK_EVENTS = 4 };
 
-const char *zinf_run_device_lacks(const struct zinf_config *config)
-{
-    if (config->offload.optimizer == ZINF_CONFIG_DEVICE_NONE &&
-        config->offload.parameters != ZINF_CONFIG_DEVICE_NONE)
-        return "offload_param without offload_optimizer does not work yet on a device with memory "
-               "of its own: set zero_optimization.offload_optimizer.device to \"cpu\" or \"nvme\" "
-               "too";
-    return NULL;
-}
-
 size_t zinf_run_device_scratch(const struct zinf_run *run)
 {
     const struct zinf_config *config = run->config;
@@ -122,11 +112,6 @@ static int open_processor(struct zinf_run *run, bool training, struct zinf_error
     status = backend->open(&run->processor, &options, error);
     if (status || run->processor.properties.host_addressable)
         return status;
-    const char *lacks = training ? zinf_run_device_lacks(config) : NULL;
-    if (lacks)
-        return zinf_error_set(error, ZINF_E_USAGE,
-                              "%s; zinf.device \"cpu\" computes in host memory, where it works",
-                              lacks);
     run->scratch_bytes = ZINF_STREAM_COUNT * options.scratch_bytes;
     return ZINF_OK;
 }

@@ -207,7 +207,8 @@ void zinf_run_build_plans(struct zinf_run *run, bool training)
     options.update_lane =
         !all && (config->offload.optimizer == ZINF_CONFIG_DEVICE_NVME ||
                  config->offload.parameters == ZINF_CONFIG_DEVICE_NVME ||
-                 (config->offload.optimizer == ZINF_CONFIG_DEVICE_CPU && run->own_memory));
+                 (run->own_memory && (config->offload.optimizer == ZINF_CONFIG_DEVICE_CPU ||
+                                      config->offload.parameters == ZINF_CONFIG_DEVICE_CPU)));
     options.device_blocks = options.update_lane ? run->device_blocks : 0;
     options.early_updates = run->ahead || (options.update_lane && config->gradient_clipping == 0 &&
                                            config->precision.dtype != ZINF_FP16);

@@ -102,8 +102,6 @@ int zinf_run_agree_on(struct zinf_comm *comm, int status, const struct zinf_erro
 void zinf_run_find_processor(struct zinf_run *run);
 /** Choose and open the device of zinf.device. After the plans, before memory is counted. Collective. @return 0 or ZINF_E_USAGE and what open() returns, logged */
 int zinf_run_open_processor(struct zinf_run *run, bool training);
-/** What a training run of this configuration cannot do yet on a device with memory of its own; NULL: nothing. Local. */
-const char *zinf_run_device_lacks(const struct zinf_config *config);
 /** The first event behind those of the plans: the step's; the link's come last. Local. */
 int zinf_run_step_event(const struct zinf_run *run, bool training);
 /** Working memory of one stream. Local. */

@@ -40,15 +40,6 @@ static const struct zinf_ops *update_ops(const struct zinf_zero *zero, int block
     return on_host ? zinf_cpu_ops() : zero->options.ops;
 }
 
-/* A stretch of a block's owned part with all that belongs to it: in memory, or in the ring's
- * buffer. */
-struct stretch {
-    int64_t begin, count; /* elements of the owned part */
-    float *master, *moment[2];
-    void *low;     /* where new weights are written beside `master`; NULL: nowhere */
-    bool low_only; /* and there alone */
-};
-
 static float *advance(float *values, int64_t elements)
 {
     return values ? values + elements : NULL;
@@ -67,12 +58,13 @@ static void *part_of(const struct zinf_zero *zero, int record, int part, char *b
 
 /* A run of the owned part of a block of which nothing is on NVMe, or for which part_of() is asked
  * next. */
-static struct stretch stretch_in_memory(const struct zinf_zero *zero, int block, int64_t begin,
-                                        int64_t count)
+static struct zinf_stretch stretch_in_memory(const struct zinf_zero *zero, int block, int64_t begin,
+                                             int64_t count)
 {
     const struct zinf_zero_options *o = &zero->options;
     const struct zinf_block_state *state = &zero->blocks[block];
-    struct stretch s = {.begin = begin, .count = count, .master = advance(state->master, begin)};
+    struct zinf_stretch s = {
+        .begin = begin, .count = count, .master = advance(state->master, begin)};
     for (int m = 0; m < 2; m++)
         s.moment[m] = advance(state->moment[m], begin);
     if (state->low)
@@ -81,10 +73,10 @@ static struct stretch stretch_in_memory(const struct zinf_zero *zero, int block,
 }
 
 /* buffer: of the update ring, if anything of the record passes through it. */
-static struct stretch stretch_of_record(const struct zinf_zero *zero, int number, char *buffer)
+static struct zinf_stretch stretch_of_record(const struct zinf_zero *zero, int number, char *buffer)
 {
     const struct zinf_record *record = &zero->records[number];
-    struct stretch s = stretch_in_memory(zero, record->block, record->begin, record->count);
+    struct zinf_stretch s = stretch_in_memory(zero, record->block, record->begin, record->count);
     void *master = part_of(zero, number, ZINF_PART_MASTER, buffer);
     void *low = part_of(zero, number, ZINF_PART_LOW, buffer);
     s.master = master ? master : s.master;
@@ -96,7 +88,7 @@ static struct stretch stretch_of_record(const struct zinf_zero *zero, int number
     return s;
 }
 
-static void update_run(struct zinf_zero *zero, int block, const struct stretch *s,
+static void update_run(struct zinf_zero *zero, int block, const struct zinf_stretch *s,
                        const struct zinf_update_run *run, const struct zinf_update *update)
 {
     const struct zinf_zero_options *o = &zero->options;
@@ -119,10 +111,13 @@ static void update_run(struct zinf_zero *zero, int block, const struct stretch *
         .low_only = s->low_only};
     if (!run->decay)
         op.options.weight_decay = 0;
-    update_ops(zero, block)->update(&op);
+    if (zinf_staged_crosses(zero, block))
+        zinf_staged_update(zero, &op);
+    else
+        update_ops(zero, block)->update(&op);
 }
 
-static void update_runs(struct zinf_zero *zero, int block, const struct stretch *s,
+static void update_runs(struct zinf_zero *zero, int block, const struct zinf_stretch *s,
                         const struct zinf_update *update)
 {
     const struct zinf_block_state *state = &zero->blocks[block];
@@ -130,7 +125,7 @@ static void update_runs(struct zinf_zero *zero, int block, const struct stretch 
         update_run(zero, block, s, &state->runs[i], update);
 }
 
-static void update_stretch(struct zinf_zero *zero, int block, const struct stretch *s,
+static void update_stretch(struct zinf_zero *zero, int block, const struct zinf_stretch *s,
                            const struct zinf_update *update)
 {
     struct zinf_block_state *state = &zero->blocks[block];
@@ -141,7 +136,7 @@ static void update_stretch(struct zinf_zero *zero, int block, const struct stret
 void zinf_zero_update(struct zinf_zero *zero, int block, const struct zinf_update *update)
 {
     struct zinf_range owned = zinf_zero_owned(zero, block);
-    struct stretch s = stretch_in_memory(zero, block, 0, owned.end - owned.begin);
+    struct zinf_stretch s = stretch_in_memory(zero, block, 0, owned.end - owned.begin);
     update_stretch(zero, block, &s, update);
 }
 
@@ -152,7 +147,7 @@ struct kept {
     size_t weight_bytes, gradient_bytes; /* of an element */
 };
 
-static struct kept kept_of(const struct zinf_zero *zero, int number, const struct stretch *s)
+static struct kept kept_of(const struct zinf_zero *zero, int number, const struct zinf_stretch *s)
 {
     const struct zinf_zero_options *o = &zero->options;
     const struct zinf_record *record = &zero->records[number];
@@ -168,10 +163,11 @@ static struct kept kept_of(const struct zinf_zero *zero, int number, const struc
 }
 
 /* `at` counts from the begin of the stretch. */
-static struct stretch cut_of(const struct zinf_zero *zero, const struct stretch *s, int64_t at,
-                             int64_t count)
+static struct zinf_stretch cut_of(const struct zinf_zero *zero, const struct zinf_stretch *s,
+                                  int64_t at, int64_t count)
 {
-    struct stretch cut = {.begin = s->begin + at, .count = count, .master = advance(s->master, at)};
+    struct zinf_stretch cut = {
+        .begin = s->begin + at, .count = count, .master = advance(s->master, at)};
     for (int m = 0; m < 2; m++)
         cut.moment[m] = advance(s->moment[m], at);
     if (s->low)
@@ -188,7 +184,7 @@ void zinf_zero_update_record(struct zinf_zero *zero, int number, char *buffer,
                              const struct zinf_update *update, bool keep)
 {
     int block = zero->records[number].block;
-    struct stretch s = stretch_of_record(zero, number, buffer);
+    struct zinf_stretch s = stretch_of_record(zero, number, buffer);
     struct kept kept = {0};
     if (keep)
         kept = kept_of(zero, number, &s);
@@ -197,7 +193,7 @@ void zinf_zero_update_record(struct zinf_zero *zero, int number, char *buffer,
         return;
     }
     for (int64_t at = 0; at < s.count; at += ZINF_UNDO_ELEMENTS) {
-        struct stretch cut = cut_of(zero, &s, at, smaller(ZINF_UNDO_ELEMENTS, s.count - at));
+        struct zinf_stretch cut = cut_of(zero, &s, at, smaller(ZINF_UNDO_ELEMENTS, s.count - at));
         size_t bytes = (size_t)cut.count * kept.weight_bytes;
         memcpy(zero->old_weights, kept.weights + (size_t)at * kept.weight_bytes, bytes);
         update_stretch(zero, block, &cut, update);
@@ -207,7 +203,7 @@ void zinf_zero_update_record(struct zinf_zero *zero, int number, char *buffer,
 
 void zinf_zero_update_ahead(struct zinf_zero *zero, int number, const struct zinf_update *update)
 {
-    struct stretch s = stretch_of_record(zero, number, NULL);
+    struct zinf_stretch s = stretch_of_record(zero, number, NULL);
     ZINF_ASSERT(s.low && s.low != s.master);
     s.low_only = true;
     update_stretch(zero, zero->records[number].block, &s, update);
@@ -216,14 +212,14 @@ void zinf_zero_update_ahead(struct zinf_zero *zero, int number, const struct zin
 /* Who reads the weights meanwhile, and clears `behind`, is not disturbed. */
 void zinf_zero_update_rest(struct zinf_zero *zero, int number, const struct zinf_update *update)
 {
-    struct stretch s = stretch_of_record(zero, number, NULL);
+    struct zinf_stretch s = stretch_of_record(zero, number, NULL);
     s.low = NULL;
     update_runs(zero, zero->records[number].block, &s, update);
 }
 
 void zinf_zero_restore_output(struct zinf_zero *zero, int number)
 {
-    const struct stretch s = stretch_of_record(zero, number, NULL);
+    const struct zinf_stretch s = stretch_of_record(zero, number, NULL);
     const struct zinf_cast cast = {ZINF_FP32, zero->options.dtype, s.count};
     update_ops(zero, zero->records[number].block)->cast(&cast, s.master, s.low);
 }
@@ -231,7 +227,7 @@ void zinf_zero_restore_output(struct zinf_zero *zero, int number)
 void zinf_zero_undo_record(struct zinf_zero *zero, int number)
 {
     /* What would stand in the buffer is not looked at. */
-    struct stretch s = stretch_of_record(zero, number, zero->update_ring.options.memory);
+    struct zinf_stretch s = stretch_of_record(zero, number, zero->update_ring.options.memory);
     struct kept kept = kept_of(zero, number, &s);
     for (int64_t at = 0; kept.weights && at < s.count; at += ZINF_UNDO_ELEMENTS)
         memcpy(kept.weights + (size_t)at * kept.weight_bytes,
@@ -239,11 +235,14 @@ void zinf_zero_undo_record(struct zinf_zero *zero, int number)
                (size_t)smaller(ZINF_UNDO_ELEMENTS, s.count - at) * kept.weight_bytes);
 }
 
-static int visit_stretch(struct zinf_zero *zero, int block, const struct stretch *s, bool write,
-                         zinf_part_fn visit, void *context)
+static int visit_stretch(struct zinf_zero *zero, int block, const struct zinf_stretch *s,
+                         bool write, zinf_part_fn visit, void *context)
 {
     const struct zinf_zero_options *o = &zero->options;
     int64_t begin = zinf_zero_owned(zero, block).begin + s->begin;
+    if (zinf_staged(zero) && zinf_zero_optimizer_tier(zero, block) == ZINF_TIER_DEVICE)
+        return zinf_staged_visit(zero, block, s,
+                                 &(struct zinf_staged_visitor){write, visit, context});
     int status =
         visit(context, block, (struct zinf_range){begin, begin + s->count}, s->master, s->moment);
     const struct zinf_cast cast = {ZINF_FP32, o->dtype, s->count};
@@ -276,7 +275,7 @@ static int visit_record(struct zinf_zero *zero, int record, bool write, zinf_par
     char *buffer = passes ? zinf_ring_next(&zero->update_ring) : NULL;
     if (write && passes)
         memset(buffer, 0, zero->update_ring.options.buffer_bytes);
-    struct stretch s = stretch_of_record(zero, record, buffer);
+    struct zinf_stretch s = stretch_of_record(zero, record, buffer);
     int status = visit_stretch(zero, zero->records[record].block, &s, write, visit, context);
     if (passes)
         zinf_ring_release(&zero->update_ring);
@@ -289,13 +288,11 @@ static int visit_block(struct zinf_zero *zero, int block, bool write, zinf_part_
     const struct zinf_block_state *state = &zero->blocks[block];
     struct zinf_range owned = zinf_zero_owned(zero, block);
     int status = ZINF_OK;
-    if (zinf_staged(zero) && zinf_zero_optimizer_tier(zero, block) == ZINF_TIER_DEVICE)
-        return zinf_staged_visit(zero, block, write, visit, context);
     for (int r = 0; r < state->record_count && !status; r++)
         status = visit_record(zero, state->first_record + r, write, visit, context);
     if (state->record_count > 0)
         return status;
-    struct stretch s = stretch_in_memory(zero, block, 0, owned.end - owned.begin);
+    struct zinf_stretch s = stretch_in_memory(zero, block, 0, owned.end - owned.begin);
     return visit_stretch(zero, block, &s, write, visit, context);
 }
 

@@ -53,6 +53,7 @@ void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
     for (int i = 0; i < 2; i++)
         staging->gather[i] = zinf_pool_take(host, staging->gather_bytes);
     zero->bytes.staging = 2 * staging->gather_bytes;
+    zinf_staged_layout_update(zero, plan, device);
     if (o->training && direct(zero)) {
         zero->receive = zinf_pool_take(device, wire);
         zero->bytes.communication += wire;
@@ -465,74 +466,4 @@ void zinf_staged_publish(struct zinf_zero *zero)
     for (int i = 0; i < zero->options.model->block_count; i++)
         gather_whole(zero, i);
     zinf_staged_drain(zero);
-}
-
-/* A part of a block's states in staging memory. */
-struct part {
-    int64_t begin, count; /* elements of the owned part */
-    float *master, *moment[2];
-    void *low;
-};
-
-static void read_part(struct zinf_zero *zero, int block, const struct part *part)
-{
-    const struct zinf_block_state *state = &zero->blocks[block];
-    size_t bytes = (size_t)part->count * sizeof(float);
-    copy(zero, ZINF_STREAM_COPY_OUT, part->master, state->master + part->begin, bytes);
-    for (int i = 0; i < 2; i++)
-        if (part->moment[i])
-            copy(zero, ZINF_STREAM_COPY_OUT, part->moment[i], state->moment[i] + part->begin,
-                 bytes);
-    zinf_staged_drain(zero);
-}
-
-static void write_part(struct zinf_zero *zero, int block, const struct part *part)
-{
-    const struct zinf_zero_options *o = &zero->options;
-    const struct zinf_block_state *state = &zero->blocks[block];
-    const struct zinf_cast cast = {ZINF_FP32, o->dtype, part->count};
-    size_t bytes = (size_t)part->count * sizeof(float), element = zinf_dtype_bytes(o->dtype);
-    copy(zero, ZINF_STREAM_COPY_IN, state->master + part->begin, part->master, bytes);
-    for (int i = 0; i < 2; i++)
-        if (part->moment[i])
-            copy(zero, ZINF_STREAM_COPY_IN, state->moment[i] + part->begin, part->moment[i], bytes);
-    if (state->low) {
-        zinf_cpu_ops()->cast(&cast, part->master, part->low);
-        copy(zero, ZINF_STREAM_COPY_IN, (char *)state->low + (size_t)part->begin * element,
-             part->low, (size_t)part->count * element);
-    }
-    zinf_staged_drain(zero);
-}
-
-/* Parts as long as a gather buffer holds of master, moments and low; whole cache lines. */
-int zinf_staged_visit(struct zinf_zero *zero, int block, bool write, zinf_part_fn visit,
-                      void *context)
-{
-    const struct zinf_zero_options *o = &zero->options;
-    const int moments = o->training ? o->moment_count : 0;
-    const struct zinf_range owned = zinf_zero_owned(zero, block);
-    int64_t count = owned.end - owned.begin;
-    int64_t longest =
-        (int64_t)(zero->staging.gather_bytes / ((size_t)(2 + moments) * sizeof(float))) / 16 * 16;
-    float *memory = (float *)gather_buffer(zero);
-    int status = ZINF_OK;
-    ZINF_ASSERT(longest > 0 && zinf_zero_parameter_tier(zero, block) == ZINF_TIER_DEVICE);
-    for (int64_t begin = 0; begin < count && !status; begin += longest) {
-        struct part part = {.begin = begin,
-                            .count = count - begin < longest ? count - begin : longest,
-                            .master = memory,
-                            .low = memory + (1 + moments) * longest};
-        for (int i = 0; i < moments; i++)
-            part.moment[i] = memory + (1 + i) * longest;
-        if (write)
-            memset(memory, 0, zero->staging.gather_bytes);
-        else
-            read_part(zero, block, &part);
-        int64_t first = owned.begin + begin;
-        status = visit(context, block, (struct zinf_range){first, first + part.count}, part.master,
-                       part.moment);
-        if (write)
-            write_part(zero, block, &part);
-    }
-    return status;
 }

@@ -10,7 +10,8 @@
  *     gradient         window -> the wire's type (COMMUNICATION) -> COPY_OUT -> send -> exchange -> receive ->
  *                      optimizer on the device: COMMUNICATION -> device -> summed there; on the host: summed there
  *     update           where the moments stand. On the host it writes the new weights to a copy there (mirror), which the next gather takes
- *                      them from; the first gather of the next step brings the device's up to date.
+ *                      them from; the first gather of the next step brings the device's up to date. On the device, of parameters that stand
+ *                      in host memory or on NVMe, it is made record by record in a buffer there and comes down (staged_states.c).
  *
  * Events: compute operation i of the plan is event ZINF_STAGED_EVENTS + i, communication operation j stands behind all of these. Between two
  * steps every stream waits for every other: no edge crosses a step.
@@ -43,6 +44,7 @@ enum zinf_staged_event {
     ZINF_EVENT_GATHERED,   /* two of them: gather[] has been read */
     ZINF_EVENT_LOSS = ZINF_EVENT_GATHERED + 2, /* the step's: the losses stand in host memory */
     ZINF_EVENT_OWN,        /* a rank's own shard stands on the device */
+    ZINF_EVENT_UPDATED,    /* what the device has updated for the host has come down; the update lane's */
     ZINF_EVENT_INPUT,      /* those of activations_staged.h */
     ZINF_EVENT_STREAM = ZINF_EVENT_INPUT + ZINF_INPUT_EVENTS, /* one a stream: the end of a step */
     ZINF_STAGED_EVENTS = ZINF_EVENT_STREAM + ZINF_STREAM_COUNT
@@ -72,15 +74,36 @@ void zinf_staged_end(struct zinf_zero *zero);
 void zinf_staged_carry_out(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
                            int64_t index);
 
+/* Parameters in host memory or on NVMe whose other states are on the device. */
+
+/** Does the device update what the host has of a block? */
+bool zinf_staged_crosses(const struct zinf_zero *zero, int block);
+/** Take what that needs on the device. Part of zinf_staged_layout(). */
+void zinf_staged_layout_update(struct zinf_zero *zero, const struct zinf_plan *plan,
+                               struct zinf_pool *device);
+/**
+ * op->low, or without one op->weights, is in host memory, all else on the device. Returns when it is done. By the update lane.
+ * Cost: 16 bits: 2 bytes down an element; fp32: 4 up and 4 down.
+ */
+void zinf_staged_update(struct zinf_zero *zero, const struct zinf_update_op *op);
+
 /* Between steps, by the compute lane's thread. */
+
+/** What zinf_zero_visit() was called with. */
+struct zinf_staged_visitor {
+    bool write;
+    zinf_part_fn visit;
+    void *context;
+};
+
 
 /** The host sleeps until all streams are empty. */
 void zinf_staged_drain(struct zinf_zero *zero);
 /** zinf_zero_publish(). Collective. */
 void zinf_staged_publish(struct zinf_zero *zero);
-/** zinf_zero_visit() of a block whose states are on the device: part by part through the staging memory. */
-int zinf_staged_visit(struct zinf_zero *zero, int block, bool write, zinf_part_fn visit,
-                      void *context);
+/** zinf_zero_visit() of a stretch whose states are on the device: part by part through the staging memory. */
+int zinf_staged_visit(struct zinf_zero *zero, int block, const struct zinf_stretch *stretch,
+                      const struct zinf_staged_visitor *visitor);
 /** The mirrors have been written: what the device has is older. */
 void zinf_staged_mirrors_changed(struct zinf_zero *zero);
 

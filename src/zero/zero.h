@@ -86,7 +86,7 @@ struct zinf_offload {
     const char *optimizer_path, *parameter_path; /* folders of the NVMe tier */
     int optimizer_buffers, parameter_buffers;    /* records in each ring */
     int64_t record_elements;                     /* largest record */
-    int device_blocks; /* of the first so many blocks weights and states stand on the device all the same; not with a tier NVME */
+    int device_blocks; /* of the first so many blocks weights and states stand on the device all the same; with optimizer HOST */
     bool ahead; /* beside a device with memory of its own, optimizer HOST: the lane makes new weights before DECIDE, see updates_memory.c */
     size_t cache_bytes;          /* of the optimizer's records, what may stay in host memory */
     int64_t resident_parameters; /* elements of the owned parameters that may stay in host memory */
@@ -127,6 +127,8 @@ struct zinf_staging {
     char *gather[2];      /* whole blocks in turn; gather_bytes each */
     char *send, *receive; /* wire dtype, window_elements each */
     char *sum;            /* on the device: a shard's, accumulation dtype */
+    char *update;         /* on the device: of a record, in dtype, what the host has of it */
+    int64_t update_elements;
     size_t gather_bytes;
     int next;                         /* of gather[] */
     bool gather_busy[2];              /* a copy reads it until its event is reached */
@@ -244,6 +246,14 @@ void zinf_zero_update_bytes(const struct zinf_zero *zero, bool before, int64_t *
                             int64_t *write_bytes);
 
 /* Between the files of this folder. */
+
+/** A stretch of a block's owned part with all that belongs to it: in memory, or in the update ring's buffer. */
+struct zinf_stretch {
+    int64_t begin, count; /* elements of the owned part */
+    float *master, *moment[2];
+    void *low;     /* where new weights are written beside `master`; NULL: nowhere */
+    bool low_only; /* and there alone */
+};
 
 /** Is this part of a record on NVMe? */
 bool zinf_zero_streams(const struct zinf_zero_options *options, int part);
