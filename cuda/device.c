@@ -312,7 +312,7 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     }
     measure(device);
     opened = state;
-    zinf_cuda_matmul_open(options->tune, options->scratch_bytes);
+    zinf_cuda_matmul_open(options->scratch_bytes);
     return ZINF_OK;
 }
 
@@ -472,4 +472,5 @@ const struct zinf_device_backend zinf_cuda_device = {
     .measure = measure,
     .native_stream = native_stream,
     .link = &zinf_cuda_link,
+    .products = &zinf_cuda_products,
 };

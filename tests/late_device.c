@@ -20,7 +20,8 @@
  * A library of the device's maker, where there is one, puts work into a stream that ends when
  * others' do (tests/fake_stream.h). ZINF_LATE_LINK=own gives each process a device of its own to be
  * linked with the others (tests/late_link.c), shared the same one to all; without it there is no
- * link.
+ * link. ZINF_LATE_PRODUCTS=1: matrix products are made by the CUDA backend's library
+ * (tests/late_cuda.c), with its bits.
  *
  * Rejected: a thread for each stream that sleeps at random. It needs luck and time for what a
  * drawn order shows at once, and no failure of it can be repeated.
@@ -31,6 +32,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "late_cuda.h"
 #include "late_queues.h"
 
 static struct zinf_device_backend backend;
@@ -142,6 +144,13 @@ OPERATION(update, zinf_update_op, 0, (const struct zinf_update_op *op),
           AT(zinf_update_op, weights) AT(zinf_update_op, state[0]) AT(zinf_update_op, state[1])
               AT(zinf_update_op, gradient) AT(zinf_update_op, low))
 
+/* By the library of the device's maker, if there is one. */
+static void product(const struct zinf_matmul *op)
+{
+    if (!zinf_late_product(op))
+        matmul(op);
+}
+
 static const int nowhere[] = {-1};
 
 static void run_square_sum(struct work *w)
@@ -178,7 +187,7 @@ static const struct zinf_ops *operations(void)
 {
     static const struct zinf_ops all = {
         .name = "late",
-        .matmul = matmul,
+        .matmul = product,
         .bias_backward = bias_backward,
         .norm_forward = norm_forward,
         .norm_backward = norm_backward,
@@ -240,6 +249,8 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
         late.last[s] = &late.first[s];
     *device = (struct zinf_device){.backend = &backend, .state = &late};
     list(&device->properties, 1, NULL, 0);
+    if (backend.products)
+        zinf_late_library(true);
     return ZINF_OK;
 }
 
@@ -249,6 +260,7 @@ static void device_close(struct zinf_device *device)
         return;
     while (move())
         ;
+    zinf_late_library(false);
     for (int s = 0; s < ZINF_STREAM_COUNT; s++)
         ZINF_ASSERT(!late.first[s]);
     for (int i = 0; i < late.memory_count; i++) {
@@ -368,6 +380,28 @@ static void *native_stream(struct zinf_device *device, enum zinf_stream stream)
     return &late.streams[stream];
 }
 
+void *zinf_late_stream(void)
+{
+    return native_stream(NULL, current);
+}
+
+void zinf_late_finish(void)
+{
+    pthread_mutex_lock(&late.mutex);
+    finish(current);
+    pthread_mutex_unlock(&late.mutex);
+}
+
+void zinf_late_copy(void *to, const void *from, size_t bytes)
+{
+    copy(NULL, current, to, from, bytes);
+}
+
+void *zinf_late_allocate(size_t bytes)
+{
+    return allocate(NULL, bytes);
+}
+
 static double elapsed(struct zinf_device *device, int first, int second)
 {
     (void)device;
@@ -402,9 +436,27 @@ __attribute__((weak)) const struct zinf_device_link *zinf_late_link(void)
     return NULL;
 }
 
+/* And one that is linked with tests/late_cuda.c another library. */
+__attribute__((weak)) const struct zinf_device_products *zinf_late_products(void)
+{
+    return NULL;
+}
+
+__attribute__((weak)) void zinf_late_library(bool open)
+{
+    (void)open;
+}
+
+__attribute__((weak)) bool zinf_late_product(const struct zinf_matmul *op)
+{
+    (void)op;
+    return false;
+}
+
 const struct zinf_device_backend *const *zinf_device_backends(void)
 {
     static const struct zinf_device_backend *const all[] = {&backend, &zinf_cpu_device, NULL};
     backend.link = getenv("ZINF_LATE_LINK") ? zinf_late_link() : NULL;
+    backend.products = getenv("ZINF_LATE_PRODUCTS") ? zinf_late_products() : NULL;
     return all;
 }

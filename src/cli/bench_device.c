@@ -85,7 +85,7 @@ static double time_of(struct zinf_rig *rig, const struct zinf_rig_work *work, in
     return (device_s > 0 ? device_s : host_s) / calls;
 }
 
-/* Seconds of one call: the first call warms up (and chooses algorithms), the second says how many
+/* Seconds of one call: the first call warms up, the second says how many
  * fill bench->seconds. */
 double zinf_rig_measure(struct zinf_rig *rig, const struct zinf_rig_work *work)
 {
@@ -150,6 +150,20 @@ static void call_product(const struct zinf_rig *rig, const struct zinf_rig_work 
     rig->ops->matmul(work->op);
 }
 
+/* By the fastest of the library's algorithms, as a run's. */
+static void choose_product(struct zinf_rig *rig, const struct zinf_matmul *op)
+{
+    const struct zinf_device_products *how = rig->device.backend->products;
+    struct zinf_products products = {0};
+    struct zinf_product product;
+    if (!how)
+        return;
+    zinf_product_of(op, &product);
+    how->measure(&rig->device, zinf_products_add(&products, &product), 1);
+    how->take(&rig->device, &products);
+    zinf_products_release(&products);
+}
+
 static void measure_product(struct zinf_rig *rig, enum zinf_dtype dtype)
 {
     const int64_t n = rig->sizes->square;
@@ -161,6 +175,7 @@ static void measure_product(struct zinf_rig *rig, enum zinf_dtype dtype)
     op.a = zinf_rig_random(rig, dtype, n * n);
     op.b = zinf_rig_random(rig, dtype, n * n);
     op.c = zinf_rig_take(rig, (size_t)(n * n) * zinf_dtype_bytes(dtype));
+    choose_product(rig, &op);
     point.flop = 2.0 * pow((double)n, 3);
     snprintf(point.shape, sizeof point.shape, "%lld x %lld x %lld", (long long)n, (long long)n,
              (long long)n);
@@ -307,8 +322,8 @@ static int open_rig(struct zinf_rig *rig, struct zinf_error *error)
     rig->sizes = card ? &card_sizes : &cpu_sizes;
     const struct zinf_device_shape shape = {rig->sizes->tokens, 4 * rig->sizes->hidden,
                                             rig->sizes->width / 64, 0};
-    const struct zinf_device_options options = {
-        .event_count = EVENTS, .scratch_bytes = zinf_device_scratch_bytes(&shape), .tune = true};
+    const struct zinf_device_options options = {.event_count = EVENTS,
+                                                .scratch_bytes = zinf_device_scratch_bytes(&shape)};
     status = backend->open(&rig->device, &options, error);
     if (status)
         return status;

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/crc32c.h"
 #include "base/json_diff.h"
 #include "io/checkpoint.h"
 #include "train/checkpoint_folder.h"
@@ -205,6 +206,17 @@ static struct zinf_json *compare_results(const char *a, const char *b)
     return rows;
 }
 
+/* How matrix products were made: library and card, and a sum over the algorithms. */
+static void add_products(struct zinf_json *object, const char *text)
+{
+    if (!text)
+        return;
+    char *line = zinf_format("%.*s, algorithms %08x", (int)strcspn(text, "\n"), text,
+                             (unsigned)zinf_crc32c(0, text, strlen(text)));
+    zinf_json_set(object, "products", zinf_json_new_string(line));
+    free(line);
+}
+
 /* The latest checkpoint's /provenance, without the two configurations; empty without a whole
  * checkpoint. */
 static struct zinf_json *provenance_of(const struct zinf_inspect *inspect, const char *folder)
@@ -224,6 +236,8 @@ static struct zinf_json *provenance_of(const struct zinf_inspect *inspect, const
         if (zinf_checkpoint_text(file, names[i]))
             zinf_json_set(object, names[i],
                           zinf_json_new_string(zinf_checkpoint_text(file, names[i])));
+    if (file)
+        add_products(object, zinf_checkpoint_text(file, "products"));
     zinf_checkpoint_close(file);
     free(path);
     return object;

@@ -32,6 +32,7 @@
 
 #include "base/status.h"
 #include "device/ops.h"
+#include "device/products.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -61,7 +62,6 @@ struct zinf_device_options {
     int index;            /* of the devices that list() counts */
     int event_count;      /* events 0 .. event_count - 1 */
     size_t scratch_bytes; /* of each stream that computes, zinf_device_scratch_bytes() */
-    bool tune;            /* time several algorithms of a matrix product at its first call; false: always the first (deterministic) */
 };
 
 struct zinf_device {
@@ -95,6 +95,19 @@ struct zinf_device_link {
      */
     int (*open)(struct zinf_device *device, const struct zinf_device_link_options *options,
                 struct zinf_comm *comm, struct zinf_error *error);
+};
+
+/**
+ * The algorithms of the library that makes a device's matrix products, see products.h. All of it before the first step, by the thread that
+ * computes, in ZINF_STREAM_COMPUTE; memory is taken and given back. A backend without it has one way to make a product.
+ */
+struct zinf_device_products {
+    /** What a choice is good for: library, version, device; "" without a library. Local. */
+    void (*source)(struct zinf_device *device, char *out, size_t out_bytes);
+    /** Choose: time the candidates of each product that has no algorithm yet. What there is no memory for keeps none. Local. */
+    void (*measure)(struct zinf_device *device, struct zinf_product_choice *items, int count);
+    /** From now on these products are made so (without an algorithm: by the library's first), and nothing is left to do in a step. Local. */
+    void (*take)(struct zinf_device *device, const struct zinf_products *products);
 };
 
 struct zinf_device_backend {
@@ -139,6 +152,7 @@ struct zinf_device_backend {
     /** The stream as the libraries of the device's maker know it (cudaStream_t). Optional, as the link is. */
     void *(*native_stream)(struct zinf_device *device, enum zinf_stream stream);
     const struct zinf_device_link *link; /* NULL: ranks exchange through host memory. link.h chooses */
+    const struct zinf_device_products *products; /* NULL: there is nothing to choose */
 };
 
 /** The backends that are compiled in, the preferred first, NULL behind the last. "cpu" is always there. */

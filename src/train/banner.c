@@ -221,6 +221,7 @@ void zinf_run_banner(const struct zinf_run *run)
               "checksum %016llx",
               (long long)(run->plan.count[0] + run->plan.count[1]), run->plan.window_count,
               (double)run->plan.comm_bytes / 1e6, (unsigned long long)run->plan.checksum);
+    zinf_run_say_products(run);
     if (*run->resumed_from)
         zinf_info("resume      from %s: step %lld of %lld", run->resumed_from,
                   (long long)run->state.step, (long long)run->total_steps);

@@ -73,6 +73,7 @@ static int load(struct zinf_run *run, const char *path, struct zinf_error *error
         status = zinf_snapshot_load(&snapshot, file, error);
     if (!status) {
         zinf_run_list_changes(run, file);
+        zinf_run_keep_products(run, file);
         take_over(run, &state);
         const char *source = zinf_checkpoint_text(file, "resumed_from");
         snprintf(run->branch_source, sizeof run->branch_source, "%s", source ? source : "");
@@ -390,6 +391,8 @@ int zinf_run_load_weights(struct zinf_run *run, const char *checkpoint)
         status = zinf_snapshot_load(&snapshot, file, &error);
     if (status)
         log_error(run, &error);
+    else
+        zinf_run_keep_products(run, file);
     zinf_checkpoint_close(file);
     if (!status)
         zinf_zero_publish(&run->zero);
@@ -431,24 +434,31 @@ static int write_checkpoint(struct zinf_run *run, const char *path)
     zinf_run_circumstances(run, &now);
     zinf_comm_broadcast(run->comm, 0, date, sizeof date);
     zinf_comm_broadcast(run->comm, 0, &now, sizeof now); /* texts are one size on all ranks */
-    const struct zinf_text texts[] = {{"config", config},
-                                      {"model_config", model},
-                                      {"version", zinf_version()},
-                                      {"build", now.build},
-                                      {"kernels", now.kernels},
-                                      {"world_size", now.world_size},
-                                      {"threads", now.threads},
-                                      {"hosts", hosts},
-                                      {"date", date},
-                                      {"resumed_from", run->branch_source}};
-    snapshot.texts = texts;
-    snapshot.text_count = (int)(sizeof texts / sizeof *texts) - !*run->branch_source;
+    char *products = run->products.count > 0 ? zinf_products_print(&run->products) : NULL;
+    const struct zinf_text texts[] = {
+        {"config", config},
+        {"model_config", model},
+        {"version", zinf_version()},
+        {"build", now.build},
+        {"kernels", now.kernels},
+        {"world_size", now.world_size},
+        {"threads", now.threads},
+        {"hosts", hosts},
+        {"date", date},
+        {"resumed_from", *run->branch_source ? run->branch_source : NULL},
+        {"products", products}};
+    struct zinf_text given[sizeof texts / sizeof *texts];
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i].value)
+            given[snapshot.text_count++] = texts[i];
+    snapshot.texts = given;
     run->state.scheduler_iteration = run->schedule.iteration;
     run->state.loss_scale = run->config->precision.dtype == ZINF_FP16 ? run->loss_scale.scale : 1;
     run->state.loss_scale_hysteresis = run->loss_scale.hysteresis;
     run->state.loss_scale_iteration = run->loss_scale.iteration;
     run->state.loss_scale_last_overflow = run->loss_scale.last_overflow;
     int status = zinf_snapshot_save(&snapshot, &run->state, path);
+    free(products);
     free(config);
     free(model);
     free(hosts);

@@ -312,6 +312,8 @@ int zinf_run_open_training(struct zinf_run *run, const struct zinf_config *confi
         zinf_run_probe_peak(run);
     if (!status)
         status = zinf_run_resume(run);
+    if (!status)
+        zinf_run_choose_products(run, true);
     zinf_activity_stop(&run->activities, ZINF_ACTIVITY_START);
     return status;
 }
@@ -327,6 +329,8 @@ int zinf_run_open_evaluation(struct zinf_run *run, const struct zinf_config *con
     int status = open_common(run, false);
     if (!status)
         status = zinf_run_load_weights(run, checkpoint);
+    if (!status)
+        zinf_run_choose_products(run, false);
     zinf_activity_stop(&run->activities, ZINF_ACTIVITY_START);
     return status;
 }
@@ -350,6 +354,8 @@ void zinf_run_close(struct zinf_run *run)
     zinf_run_folder_close(run->folder);
     zinf_model_free(run->model);
     zinf_rankmap_release(&run->rankmap);
+    zinf_products_release(&run->products);
+    free(run->products_text);
     free(run->no_decay);
     free(run->inputs);
     free(run->targets);

@@ -3,7 +3,7 @@
  *
  * run.c opens it: model, data, plan, memory, weights; facts.c says what all ranks must agree on. resume.c finds and reads the checkpoint to go
  * on from and writes new ones; changes.c compares it with the configuration.
- * evaluate.c measures on data.eval. loop.c trains. banner.c says what is about to happen and where the time went.
+ * products.c chooses how matrix products are made. evaluate.c measures on data.eval. loop.c trains. banner.c says what is about to happen and where the time went.
  */
 #ifndef ZINF_TRAIN_RUN_H
 #define ZINF_TRAIN_RUN_H
@@ -50,6 +50,10 @@ struct zinf_run {
     int device_ranks;              /* ranks that share it */
     struct zinf_link_choice exchange; /* how ranks exchange what stands on their devices */
     struct zinf_comm link;         /* exchange.direct: open with the device; ops NULL: not open */
+    struct zinf_products products; /* the algorithms of its matrix products; count 0: it has nothing to choose */
+    char *products_text;           /* the table of the checkpoint that was loaded; NULL: it has none. Owned */
+    int products_new;              /* of products, those that this start has timed, or had no memory to */
+    double products_s;             /* what that took */
     size_t scratch_bytes;          /* of its streams, on the device beside the pool; 0 on a CPU rank */
     struct zinf_pool device, host; /* on a CPU rank both are RAM */
     size_t pinned_bytes;           /* of host, locked in memory */
@@ -108,6 +112,15 @@ int zinf_run_step_event(const struct zinf_run *run, bool training);
 size_t zinf_run_device_scratch(const struct zinf_run *run);
 /** Set peak_flops_per_rank: the device's data sheet, else measured by a product. After memory is taken, before weights are there. Collective. */
 void zinf_run_probe_peak(struct zinf_run *run);
+/**
+ * Choose how matrix products are made and prepare it: from the checkpoint that was loaded, else by timing on rank 0. Nothing happens where a
+ * backend has one way. After resume, before the first step. Collective.
+ */
+void zinf_run_choose_products(struct zinf_run *run, bool training);
+/** Remember the table of a checkpoint that is loaded. Local. */
+void zinf_run_keep_products(struct zinf_run *run, const struct zinf_checkpoint_file *file);
+/** The banner's line, and each product with -v. Local. */
+void zinf_run_say_products(const struct zinf_run *run);
 /** The plans of a training step (unless `training` is false) and of an evaluation batch. Local. */
 void zinf_run_build_plans(struct zinf_run *run, bool training);
 /**
