@@ -21,6 +21,7 @@
 #include "cuda/libraries.h"
 #include "cuda/link.h"
 #include "cuda/matmul.h"
+#include "cuda/monitor.h"
 
 enum { STREAMS = ZINF_STREAM_COUNT, LARGEST_PIN = 1 << 30 };
 
@@ -213,6 +214,14 @@ static int list(struct zinf_device_properties *out, int room, char *why, size_t 
     for (int i = 0; i < count && i < room; i++)
         describe(&out[i], i);
     return count;
+}
+
+/* No context is made here. */
+static int64_t unopened_bytes(int index)
+{
+    struct zinf_device_properties about;
+    describe(&about, index);
+    return zinf_cuda_monitor_free(about.bus_id, about.memory_bytes);
 }
 
 /* --- Life --- */
@@ -470,6 +479,7 @@ const struct zinf_device_backend zinf_cuda_device = {
     .reached = reached,
     .elapsed = elapsed,
     .measure = measure,
+    .unopened_bytes = unopened_bytes,
     .native_stream = native_stream,
     .link = &zinf_cuda_link,
     .products = &zinf_cuda_products,

@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "cuda/libraries.h"
+#include "device/link.h"
 #include "topology/comm.h"
 
 /* NCCL's own ending may hang when a peer has gone: wait so long, then tear down. */
@@ -432,6 +433,7 @@ static void start(struct zinf_comm *comm)
         check(comm, state->api.get_id(&id), operation);
     zinf_comm_broadcast(state->host, 0, &id, sizeof id);
     config.blocking = 0;
+    config.maxCTAs = ZINF_LINK_CHANNELS; /* NCCL_MAX_CTAS wins */
     settle(comm, state->api.init(&state->nccl, comm->size, id, comm->rank, &config), operation,
            hint);
 }

@@ -234,6 +234,33 @@ static int list(struct zinf_device_properties *out, int room, char *why, size_t 
     return 1;
 }
 
+/* What a context would take: ZINF_LATE_OUTSIDE bytes; without it nothing can be told. For one rank:
+ * processes do not know of each other's. */
+static int64_t outside_bytes(void)
+{
+    const char *bytes = getenv("ZINF_LATE_OUTSIDE");
+    return bytes ? strtoll(bytes, NULL, 10) : -1;
+}
+
+static int64_t unopened_bytes(int index)
+{
+    struct zinf_device_properties properties;
+    (void)index;
+    list(&properties, 1, NULL, 0);
+    return outside_bytes() < 0 ? -1 : properties.free_bytes;
+}
+
+static void measure(struct zinf_device *device)
+{
+    struct zinf_device_properties properties;
+    list(&properties, 1, NULL, 0);
+    if (outside_bytes() < 0)
+        return;
+    device->properties.free_bytes = properties.free_bytes - outside_bytes() - late.scratch_bytes;
+    for (int i = 0; i < late.memory_count; i++)
+        device->properties.free_bytes -= (int64_t)late.memory[i].size;
+}
+
 static int device_open(struct zinf_device *device, const struct zinf_device_options *options,
                        struct zinf_error *error)
 {
@@ -244,6 +271,7 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     late.chance = seed ? strtoull(seed, NULL, 10) : 1;
     late.haste = (int[]){0, 3, 8, 16}[late.chance % 4];
     late.event_count = options->event_count;
+    late.scratch_bytes = ZINF_STREAM_COUNT * (int64_t)options->scratch_bytes;
     late.events = zinf_alloc((size_t)(options->event_count + 1) * sizeof *late.events);
     for (int s = 0; s < ZINF_STREAM_COUNT; s++)
         late.last[s] = &late.first[s];
@@ -427,6 +455,8 @@ static struct zinf_device_backend backend = {
     .wait = wait_for,
     .reached = reached,
     .elapsed = elapsed,
+    .measure = measure,
+    .unopened_bytes = unopened_bytes,
     .native_stream = native_stream,
 };
 

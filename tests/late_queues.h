@@ -52,6 +52,7 @@ static struct late {
     int event_count;
     struct range memory[LARGEST_ALLOCATIONS], pinned[LARGEST_PINS];
     int memory_count, pinned_count;
+    int64_t scratch_bytes; /* that it would have, if it needed any */
     struct fake_stream streams[ZINF_STREAM_COUNT];
     uint64_t chance;
     int haste;         /* of 16 calls so many are followed by some work */

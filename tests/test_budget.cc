@@ -110,6 +110,16 @@ TEST(Budget, TheHostPoolMayGrowByWhatBothLimitsLeave)
     EXPECT_EQ(zinf_budget_host_left(&none, 8, 2), SIZE_MAX - 10);
 }
 
+TEST(Budget, APlanForACardCountsWhatNobodyAsksFor)
+{
+    auto budget = zinf_budget_unlimited();
+    zinf_budget_plan_device(&budget, 10 * GiB, GiB, 2 * GiB);
+    EXPECT_TRUE(budget.own_memory);
+    EXPECT_EQ(budget.device, static_cast<size_t>(0.95 * 7 * GiB));
+    zinf_budget_plan_device(&budget, 3 * GiB, GiB, 2 * GiB);
+    EXPECT_EQ(budget.device, 0u);
+}
+
 TEST(Budget, AFileOnlyLowersWhatWasAllowed)
 {
     auto budget = zinf_budget_unlimited();

@@ -163,6 +163,15 @@ for where in none cpu nvme parameters; do
     done
 done
 grep -q '"device": "late: a device for tests"' "$work/plan-none/results.json" || fail "results.json does not name the device"
+# What a context takes beside it is found, and what does not fit is told before the pool is taken.
+# shellcheck disable=SC2086
+ZINF_LATE_OUTSIDE=100000000 "$late" "$work/$whole.json" -q --run-dir "$work/card" --set zinf.train.steps=1 $bf16 > "$work/out" 2>&1 || { fail "context: $?"; cat "$work/out"; }
+[ "$(number context_bytes "$work/card/results.json")" -eq 100000000 ] || fail "the context is not measured"
+more=$(($(number card_bytes "$work/card/results.json") - $(number device_bytes "$work/card/metrics.jsonl")))
+[ $more -ge 100000000 ] && [ $more -lt 100010000 ] || fail "beside what was asked for the card has $more bytes"
+ZINF_LATE_OUTSIDE=4200000000 "$late" "$work/$whole.json" -q --run-dir "$work/full" > "$work/out" 2>&1
+[ $? -eq 3 ] && grep -q 'on the device, .* are allowed (0.95 x what is free on the device' "$work/out" || { fail "a full card: not 3"; cat "$work/out"; }
+{ grep -q '^  stage 3, param cpu  .*does not fit' "$work/out" && grep -q '^  micro-batch 1*[0-9]*, accumulation' "$work/out"; } || { fail "no table"; cat "$work/out"; }
 # refused WORDS OPTION...
 refused() {
     words=$1

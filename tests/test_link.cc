@@ -150,3 +150,13 @@ TEST(Link, GpusThatSlurmHasHiddenFromNeighboursAreNoted)
     ranks = cluster(4, 1); /* one GPU a node: there is nothing to hide */
     EXPECT_STREQ("", decide(ranks).choice.note);
 }
+
+TEST(Link, WhatAPlanCountsGrowsWithTheNeighboursAndNotWithTheNodes)
+{
+    const size_t channel = ZINF_LINK_CHANNELS * (static_cast<size_t>(10) << 20);
+    EXPECT_EQ(zinf_link_planned_bytes(1, 1), 0u);
+    EXPECT_EQ(zinf_link_planned_bytes(2, 2), 2 * channel);
+    EXPECT_EQ(zinf_link_planned_bytes(8, 8), 8 * channel);
+    EXPECT_EQ(zinf_link_planned_bytes(16, 8), 10 * channel);
+    EXPECT_EQ(zinf_link_planned_bytes(512, 8), 10 * channel);
+}

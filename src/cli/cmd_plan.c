@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "base/words.h"
+#include "device/link.h"
 #include "topology/machine.h"
+#include "train/card.h"
 #include "train/estimate.h"
 
 /* The job that is planned for, and what a rank of it may use. */
@@ -41,9 +43,10 @@ static void set_budget(struct job *job, int64_t device, int64_t node, int64_t nv
     }
     size_t host = (size_t)(node / job->ranks_per_node);
     if (device >= 0) {
-        budget->device = (size_t)device;
-        budget->device_source = "--gpu-memory";
-        budget->own_memory = true;
+        bool direct = zinf_link_planned();
+        zinf_budget_plan_device(
+            budget, (size_t)device, ZINF_CARD_CONTEXT_BYTES,
+            direct ? zinf_link_planned_bytes((int)job->ranks, (int)job->ranks_per_node) : 0);
         budget->host = host;
         budget->host_source = source;
     } else {
@@ -196,6 +199,11 @@ static void print_estimate(const struct zinf_config *config, const struct job *j
     if (e->bytes.cache)
         print_row("cache", e->bytes.cache, "host");
     print_row("device in all", e->device_bytes, "");
+    if (e->scratch_bytes) {
+        print_row("  beside them", job->budget.context, "CUDA's context and kernels, an estimate");
+        print_row("  and", job->budget.link, "NCCL's buffers, at most");
+        print_row("  on the card", e->card_bytes, "");
+    }
     print_row("host in all", e->host_bytes, "");
     print_row("nvme", e->nvme_bytes, "padding included");
     if (e->bytes.spares)
@@ -238,6 +246,9 @@ static void print_json(const struct job *job, const struct zinf_estimate *e, boo
                 {"staging_bytes", (int64_t)e->bytes.staging},
                 {"scratch_bytes", (int64_t)e->scratch_bytes},
                 {"device_bytes", (int64_t)e->device_bytes},
+                {"context_bytes", (int64_t)job->budget.context},
+                {"link_bytes", (int64_t)job->budget.link},
+                {"card_bytes", (int64_t)e->card_bytes},
                 {"host_bytes", (int64_t)e->host_bytes},
                 {"nvme_bytes", (int64_t)e->nvme_bytes},
                 {"nvme_spare_bytes", (int64_t)e->bytes.spares},

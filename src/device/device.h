@@ -149,6 +149,8 @@ struct zinf_device_backend {
     double (*elapsed)(struct zinf_device *device, int first, int second);
     /** Optional. Read properties.free_bytes again: what others (a link) have taken since open() is missing from it. */
     void (*measure)(struct zinf_device *device);
+    /** Optional. Free bytes of a device that this process has not opened, without opening it; -1 = it cannot be told. */
+    int64_t (*unopened_bytes)(int index);
     /** The stream as the libraries of the device's maker know it (cudaStream_t). Optional, as the link is. */
     void *(*native_stream)(struct zinf_device *device, enum zinf_stream stream);
     const struct zinf_device_link *link; /* NULL: ranks exchange through host memory. link.h chooses */

@@ -189,6 +189,16 @@ int zinf_link_choose(struct zinf_comm *comm, const struct zinf_device_backend *b
     return status;
 }
 
+size_t zinf_link_planned_bytes(int ranks, int ranks_per_node)
+{
+    const size_t piece = (size_t)2 << 20;
+    size_t buffers = (4 << 20) + 8 * 512 * 8 * 16 + 120 * 640 * 8 * 8;
+    size_t connections = (size_t)ranks_per_node + (ranks > ranks_per_node ? 2 : 0);
+    if (ranks < 2)
+        return 0;
+    return ZINF_LINK_CHANNELS * connections * ((buffers + piece - 1) / piece * piece);
+}
+
 bool zinf_link_planned(void)
 {
     const char *wanted = getenv("ZINF_LINK");

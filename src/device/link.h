@@ -56,6 +56,17 @@ int zinf_link_choose(struct zinf_comm *comm, const struct zinf_device_backend *b
 /** Local. What a plan for ranks with a device each counts with: direct, unless ZINF_LINK is host here. */
 bool zinf_link_planned(void);
 
+/** Channels that the link may use, each a block on a processor: what is not bounded takes memory and processors that are not counted. */
+enum { ZINF_LINK_CHANNELS = 16 };
+
+/**
+ * What NCCL takes of a device at most, as a plan counts. Each channel has a connection to the next rank of its ring and one to each rank of the
+ * node it exchanges with, and a connection has a buffer for each of the three protocols: 4 MiB (NCCL_BUFFSIZE), 8 x 512 x 8 lines of 16
+ * bytes, 120 x 640 x 8 words of 8; memory comes in pieces of 2 MiB. To other nodes: the same to both sides of the ring.
+ * Source: NCCL 2.28, src/transport/p2p.cc (p2pRecvSetup), src/init.cc (computeBuffSizes), its environment variables. Local.
+ */
+size_t zinf_link_planned_bytes(int ranks, int ranks_per_node);
+
 #ifdef __cplusplus
 }
 #endif

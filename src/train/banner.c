@@ -182,6 +182,26 @@ static void say_places(const struct zinf_run *run)
     free(table);
 }
 
+/* What the run has not asked for stands in no plan to the byte. */
+static void say_card(const struct zinf_run *run)
+{
+    const struct zinf_card *card = &run->card;
+    const double mib = 1024.0 * 1024.0;
+    char link[64] = "";
+    if (!run->processor.backend->unopened_bytes)
+        return;
+    if (card->link >= 0)
+        snprintf(link, sizeof link, ", NCCL %.1f MiB", (double)card->link / mib);
+    if (card->context >= 0)
+        zinf_info("beside      CUDA's context and kernels %.1f MiB a rank%s, measured",
+                  (double)card->context / mib, link);
+    else
+        zinf_info(
+            "beside      CUDA's context and kernels: not measured, libnvidia-ml does not tell "
+            "(a plan counts %.0f MiB)%s",
+            (double)ZINF_CARD_CONTEXT_BYTES / mib, link);
+}
+
 /* A CPU rank's device stands in the line above. */
 static void say_device(const struct zinf_run *run)
 {
@@ -198,6 +218,7 @@ static void say_device(const struct zinf_run *run)
     zinf_info("exchange    %s", run->exchange.text);
     if (*run->exchange.note)
         zinf_warn("exchange    %s", run->exchange.note);
+    say_card(run);
 }
 
 void zinf_run_banner(const struct zinf_run *run)

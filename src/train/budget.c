@@ -96,6 +96,18 @@ struct zinf_budget zinf_budget_of_device(const struct zinf_machine *machine, int
     return budget;
 }
 
+void zinf_budget_plan_device(struct zinf_budget *budget, size_t card_bytes, size_t context,
+                             size_t link)
+{
+    size_t others = context + link;
+    budget->own_memory = true;
+    budget->context = context;
+    budget->link = link;
+    budget->device =
+        card_bytes > others ? (size_t)(device_share * (double)(card_bytes - others)) : 0;
+    budget->device_source = "0.95 x (--gpu-memory - what CUDA and NCCL take)";
+}
+
 bool zinf_budget_holds(const struct zinf_budget *budget, size_t device_bytes, size_t host_bytes)
 {
     return device_bytes <= budget->device && host_bytes <= budget->host &&

@@ -24,6 +24,8 @@ struct zinf_budget {
     size_t both;         /* of one RAM that holds both pools; SIZE_MAX: they are two memories */
     size_t nvme;         /* on this rank's nvme_path */
     bool own_memory;     /* the device has memory of its own */
+    bool through_host;   /* and ranks exchange through the host's all the same */
+    size_t context, link; /* what else a rank has on its card, see card.h: `device` is without them */
     const char *device_source, *host_source, *nvme_source; /* who says so; static */
     char both_source[96];
 };
@@ -45,6 +47,10 @@ struct zinf_budget zinf_budget_of_run(const struct zinf_machine *machine, int lo
 struct zinf_budget zinf_budget_of_device(const struct zinf_machine *machine, int local_ranks,
                                          const struct zinf_config_memory *memory,
                                          int64_t free_bytes, int ranks);
+
+/** Of a plan for a card of `card_bytes` for each rank: the same share of what `context` and `link` leave of it. Local. */
+void zinf_budget_plan_device(struct zinf_budget *budget, size_t card_bytes, size_t context,
+                             size_t link);
 
 /** Lower `budget` to what the file allows. Local. */
 void zinf_budget_lower(struct zinf_budget *budget, const struct zinf_config_memory *memory);

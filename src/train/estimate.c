@@ -46,7 +46,8 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
     if (status)
         return status;
     run.nvme_bytes = budget->nvme;
-    run.exchange.direct = budget->own_memory && ranks > 1 && zinf_link_planned();
+    run.exchange.direct =
+        budget->own_memory && ranks > 1 && !budget->through_host && zinf_link_planned();
     if (budget->own_memory)
         run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
     zinf_run_choose_kept_layers(&run, true, budget);
@@ -61,6 +62,8 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         .scratch_bytes = run.scratch_bytes,
         .device_bytes = zinf_run_device_bytes(&run),
         .host_bytes = run.host.used_bytes,
+        .card_bytes =
+            budget->own_memory ? zinf_run_device_bytes(&run) + budget->context + budget->link : 0,
         .device_blocks = run.device_blocks,
         .blocks = run.model->block_count,
         .kept_layers = run.step.options.kept_layers,
@@ -102,13 +105,50 @@ struct choice {
 };
 
 /* A row of the table, or NULL when this cannot be planned. */
+static char *row_of(const struct zinf_config *config, int ranks, const struct zinf_budget *budget,
+                    const char *text, bool *fits)
+{
+    const double mib = 1024.0 * 1024.0;
+    struct zinf_estimate e;
+    struct zinf_error error;
+    int status = zinf_estimate(&e, config, ranks, budget, &error);
+    char *row = NULL;
+    *fits = !status;
+    if (!status || status == ZINF_E_DOES_NOT_FIT)
+        row = zinf_format("  %-36s %8.1f %12.1f %12.1f  %s\n", text, (double)e.device_bytes / mib,
+                          (double)e.host_bytes / mib, (double)e.nvme_bytes / mib,
+                          status ? "does not fit" : "fits");
+    zinf_estimate_release(&e);
+    return row;
+}
+
+/* The same batch in smaller micro-batches: the first half, quarter, ... that fits, else the
+ * smallest. NULL: it is one row already. */
+static char *smaller_micro_batch(const struct zinf_config *config, int ranks,
+                                 const struct zinf_budget *budget)
+{
+    struct zinf_config other = *config;
+    char *row = NULL;
+    bool fits = false;
+    while (!fits && other.batch.micro % 2 == 0) {
+        char text[64];
+        other.batch.micro /= 2;
+        other.batch.accumulation *= 2;
+        if (config->train.eval_micro_batch == config->batch.micro)
+            other.train.eval_micro_batch = other.batch.micro;
+        snprintf(text, sizeof text, "micro-batch %lld, accumulation %lld",
+                 (long long)other.batch.micro, (long long)other.batch.accumulation);
+        free(row);
+        row = row_of(&other, ranks, budget, text, &fits);
+    }
+    return row;
+}
+
 static char *alternative(const struct zinf_config *config, int ranks,
                          const struct zinf_budget *budget, const struct choice *choice)
 {
-    const double mib = 1024.0 * 1024.0;
     struct zinf_config other = *config;
-    struct zinf_estimate e;
-    struct zinf_error error;
+    bool fits;
     other.zero.stage = choice->stage;
     other.offload.optimizer = choice->optimizer;
     other.offload.parameters = choice->parameters;
@@ -117,14 +157,7 @@ static char *alternative(const struct zinf_config *config, int ranks,
         other.offload.ratio = 1;
     other.memory.cache_bytes = 0;
     other.memory.activations = choice->inputs ? ZINF_ACTIVATIONS_NVME : ZINF_ACTIVATIONS_AUTO;
-    int status = zinf_estimate(&e, &other, ranks, budget, &error);
-    char *row = NULL;
-    if (!status || status == ZINF_E_DOES_NOT_FIT)
-        row = zinf_format("  %-36s %8.1f %12.1f %12.1f  %s\n", choice->text,
-                          (double)e.device_bytes / mib, (double)e.host_bytes / mib,
-                          (double)e.nvme_bytes / mib, status ? "does not fit" : "fits");
-    zinf_estimate_release(&e);
-    return row;
+    return row_of(&other, ranks, budget, choice->text, &fits);
 }
 
 char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
@@ -147,8 +180,10 @@ char *zinf_estimate_alternatives(const struct zinf_config *config, int ranks,
     };
     char *table = zinf_strdup("  what a rank would need, with            device MiB     host MiB "
                               "    nvme MiB\n");
-    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
-        char *row = alternative(config, ranks, budget, &choices[i]);
+    const size_t count = sizeof choices / sizeof *choices;
+    for (size_t i = 0; i <= count; i++) {
+        char *row = i < count ? alternative(config, ranks, budget, &choices[i])
+                              : smaller_micro_batch(config, ranks, budget);
         char *longer = zinf_format("%s%s", table, row ? row : "");
         free(table);
         free(row);

@@ -27,6 +27,7 @@ struct zinf_estimate {
     int64_t inputs_nvme_bytes;                  /* that they read, and write, in one step */
     size_t scratch_bytes;                       /* of a GPU's streams */
     size_t device_bytes, host_bytes, nvme_bytes; /* in all */
+    size_t card_bytes;                          /* device_bytes, and what CUDA and its libraries take beside; 0 on a CPU rank */
     int kept_layers, layers;
     int device_blocks, blocks;                  /* the first so many of all have their states on the device: offload_optimizer.ratio */
     int64_t parameters;                         /* of the model */

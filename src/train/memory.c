@@ -268,6 +268,7 @@ static void say_does_not_fit(const struct zinf_run *run, const char *why)
                    "  cache          %8.1f MiB\n"
                    "  activations    %8.1f MiB on the device, %.1f MiB of blocks' inputs in host "
                    "memory\n"
+                   "  scratch        %8.1f MiB\n"
                    "  on NVMe        %8.1f MiB\n"
                    "use more ranks, a smaller micro-batch or sequence length, or what fits of\n%s",
                    run->comm->rank, why, (double)bytes->weights / mib,
@@ -275,7 +276,7 @@ static void say_does_not_fit(const struct zinf_run *run, const char *why)
                    (double)bytes->windows / mib, (double)bytes->communication / mib,
                    (double)bytes->staging / mib, (double)bytes->rings / mib,
                    (double)bytes->cache / mib, (double)run->step.activation_bytes / mib,
-                   (double)run->step.activations.bytes.host / mib,
+                   (double)run->step.activations.bytes.host / mib, (double)run->scratch_bytes / mib,
                    (double)zinf_run_nvme_bytes(run) / mib, table);
     free(table);
 }
@@ -337,10 +338,14 @@ static struct zinf_budget budget_of(const struct zinf_run *run)
     if (device->host_addressable)
         return zinf_budget_of_run(&machine, run->comm->local_size, memory);
     int64_t free_bytes = device->free_bytes;
-    if (free_bytes > 0) /* what the streams have taken is counted with the rest */
+    if (device->memory_bytes > 0) { /* what the streams have taken is counted with the rest */
         free_bytes += (int64_t)run->scratch_bytes * run->device_ranks;
-    return zinf_budget_of_device(&machine, run->comm->local_size, memory, free_bytes,
-                                 run->device_ranks);
+        free_bytes = free_bytes > 0 ? free_bytes : 1; /* 0 would be "not known" */
+    }
+    struct zinf_budget budget = zinf_budget_of_device(&machine, run->comm->local_size, memory,
+                                                      free_bytes, run->device_ranks);
+    budget.through_host = !run->exchange.direct;
+    return budget;
 }
 
 /* Device memory and host memory, each taken once. A device with memory of its own pins the host's:
@@ -358,6 +363,8 @@ static int open_pools(struct zinf_run *run)
     lock_host_memory(run);
     if (own && run->host.base)
         status = processor->backend->pin(processor, run->host.base, run->host.size_bytes);
+    if (own && !status) /* the device's driver has locked it, whatever the limit says */
+        run->pinned_bytes = run->host.size_bytes;
     return zinf_comm_agree(run->comm, status);
 }
 

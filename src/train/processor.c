@@ -65,13 +65,15 @@ static int open_link(struct zinf_run *run, bool training, struct zinf_error *err
         zinf_link_choose(run->comm, device->backend, &device->properties, &run->exchange, error);
     if (run->exchange.sharing > 0) /* neighbours may see other devices than this rank */
         run->device_ranks = run->exchange.sharing;
+    if (!device->properties.host_addressable)
+        zinf_card_opened(&run->card, device, run->device_ranks, run->scratch_bytes);
     if (status || !run->exchange.direct)
         return status;
     run->comm->watchdog_s = run->config->watchdog_s;
     status = device->backend->link->open(device, &options, &run->link, error);
     run->comm->watchdog_s = watchdog_s;
-    if (!status && device->backend->measure)
-        device->backend->measure(device);
+    if (!status)
+        zinf_card_linked(&run->card, device);
     return status;
 }
 
@@ -103,6 +105,9 @@ static int open_processor(struct zinf_run *run, bool training, struct zinf_error
     int events = link_event(run, training);
     int status = zinf_device_choose(config->device, &backend, error);
     int index = choose_device(run, status ? NULL : backend);
+    if (!status)
+        zinf_card_look(&run->card, backend, index);
+    zinf_comm_barrier(run->comm);
     if (status)
         return status;
     const struct zinf_device_options options = {.index = index,

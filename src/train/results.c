@@ -41,6 +41,12 @@ static struct zinf_json *metrics_object(const struct zinf_metrics *metrics,
     return object;
 }
 
+static void set_bytes(struct zinf_json *object, const char *name, int64_t bytes)
+{
+    zinf_json_set(object, name,
+                  bytes >= 0 ? zinf_json_new_integer(bytes) : zinf_json_new(ZINF_JSON_NULL));
+}
+
 static struct zinf_json *path_or_null(const char *path)
 {
     return *path ? zinf_json_new_string(path) : zinf_json_new(ZINF_JSON_NULL);
@@ -73,6 +79,9 @@ char *zinf_results_print(const struct zinf_results *results, int status)
     zinf_json_set(object, "io_direct", zinf_json_new_bool(results->io_direct));
     zinf_json_set(object, "io_registered", zinf_json_new_bool(results->io_registered));
     zinf_json_set(object, "device", path_or_null(results->device));
+    set_bytes(object, "context_bytes", results->context_bytes);
+    set_bytes(object, "link_bytes", results->link_bytes);
+    set_bytes(object, "card_bytes", results->card_bytes);
     char *text = zinf_json_print(object, 2);
     zinf_json_free(object);
     return text;

@@ -25,6 +25,7 @@ struct zinf_results {
     const char *io_engine;              /* of the NVMe tier; NULL = none is used */
     bool io_direct, io_registered;
     char device[160];                   /* what rank 0 computes on, "cuda: NVIDIA H200"; "" = not open */
+    int64_t context_bytes, link_bytes, card_bytes; /* what rank 0 has on its device, see train/card.h: -1 = not known */
     double wall_s;                      /* of all starts of this run */
     bool ended;                         /* the run wrote this as its last word; else status is what stands if it dies */
 };

@@ -524,6 +524,12 @@ int zinf_run_write_results(struct zinf_run *run, int status)
     if (!run->folder)
         return ZINF_OK;
     const struct zinf_aio *io = zinf_run_io(run);
+    run->results.context_bytes = run->results.link_bytes = run->results.card_bytes = -1;
+    if (zinf_staged(&run->zero)) {
+        run->results.context_bytes = run->card.context;
+        run->results.link_bytes = run->card.link;
+        run->results.card_bytes = zinf_card_used(&run->card, &run->processor, run->device_ranks);
+    }
     if (run->processor.backend)
         snprintf(run->results.device, sizeof run->results.device, "%s: %s",
                  run->processor.backend->name, run->processor.properties.name);

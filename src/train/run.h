@@ -18,6 +18,7 @@
 #include "topology/rankmap.h"
 #include "train/activity.h"
 #include "train/budget.h"
+#include "train/card.h"
 #include "train/config.h"
 #include "train/loss_scale.h"
 #include "train/results.h"
@@ -54,6 +55,7 @@ struct zinf_run {
     char *products_text;           /* the table of the checkpoint that was loaded; NULL: it has none. Owned */
     int products_new;              /* of products, those that this start has timed, or had no memory to */
     double products_s;             /* what that took */
+    struct zinf_card card;         /* of its memory what was not asked for */
     size_t scratch_bytes;          /* of its streams, on the device beside the pool; 0 on a CPU rank */
     struct zinf_pool device, host; /* on a CPU rank both are RAM */
     size_t pinned_bytes;           /* of host, locked in memory */
