@@ -321,7 +321,7 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     }
     measure(device);
     opened = state;
-    zinf_cuda_matmul_open(options->scratch_bytes);
+    zinf_cuda_matmul_open(options->scratch_bytes, options->tf32);
     return ZINF_OK;
 }
 

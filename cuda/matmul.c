@@ -7,10 +7,10 @@
  *
  * The descriptors and the algorithm of a product are made once and kept: of those that a step makes
  * before the first, by matmul_take(). matmul_choose.c times algorithms. Products are always summed
- * in fp32; TF32 is off. Algorithms that split k and add in place are excluded: their order of sums
- * changes from run to run. The workspace is one size on every stream and in every run, because the
- * library's first algorithm depends on it. Rejected: cublasGemmEx, which hides the workspace and
- * the choice, and needs another 54 MB library.
+ * in fp32; TF32 is off unless the run asks for it. Algorithms that split k and add in place are
+ * excluded: their order of sums changes from run to run. The workspace is one size on every stream
+ * and in every run, because the library's first algorithm depends on it. Rejected: cublasGemmEx,
+ * which hides the workspace and the choice, and needs another 54 MB library.
  */
 #include "cuda/matmul.h"
 
@@ -63,7 +63,7 @@ static struct {
     cublasLtHandle_t handle;
     struct product *products;
     size_t workspace_bytes;
-    bool open, told;
+    bool open, tf32, told;
 } library = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /** What only descriptors can do wrong: a wrong attribute is a mistake of this file. */
@@ -96,8 +96,9 @@ static bool load(void)
     return true;
 }
 
-void zinf_cuda_matmul_open(size_t scratch_bytes)
+void zinf_cuda_matmul_open(size_t scratch_bytes, bool tf32)
 {
+    library.tf32 = tf32;
     library.workspace_bytes = scratch_bytes < WORKSPACE ? scratch_bytes : WORKSPACE;
     library.open = load();
     if (library.open)
@@ -154,7 +155,9 @@ static void describe(struct product *p, const struct zinf_matmul *op)
     const struct zinf_product *s = &p->key;
     cublasOperation_t ours[2] = {s->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
                                  s->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N};
-    must(api.cublasLtMatmulDescCreate(&p->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+    cublasComputeType_t compute =
+        s->dtype == ZINF_FP32 && library.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    must(api.cublasLtMatmulDescCreate(&p->operation, compute, CUDA_R_32F),
          "cublasLtMatmulDescCreate");
     set(p, CUBLASLT_MATMUL_DESC_TRANSA, &ours[1], sizeof ours[1]);
     set(p, CUBLASLT_MATMUL_DESC_TRANSB, &ours[0], sizeof ours[0]);
@@ -246,8 +249,9 @@ _Static_assert(sizeof(cublasLtMatmulAlgo_t) == ZINF_PRODUCT_ALGORITHM_BYTES,
 void zinf_cuda_matmul_source(char *out, size_t out_bytes)
 {
     if (library.open)
-        snprintf(out, out_bytes, "cuBLASLt %d",
-                 zinf_cuda_cublaslt.version(zinf_cuda_cublaslt.handle));
+        snprintf(out, out_bytes, "cuBLASLt %d%s",
+                 zinf_cuda_cublaslt.version(zinf_cuda_cublaslt.handle),
+                 library.tf32 ? " with TF32" : "");
     else
         *out = '\0';
 }

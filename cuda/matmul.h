@@ -22,11 +22,12 @@ struct zinf_cuda_algorithm {
 /**
  * Open cuBLASLt for the current device; without the library products are made by our own kernel, which is said once in the log.
  * @param scratch_bytes  of each stream; the library may use 32 MiB of it
+ * @param tf32           products of fp32 may round their factors
  */
-void zinf_cuda_matmul_open(size_t scratch_bytes);
+void zinf_cuda_matmul_open(size_t scratch_bytes, bool tf32);
 void zinf_cuda_matmul_close(void);
 
-/** "cuBLASLt 130100", "" without the library. */
+/** "cuBLASLt 130100", or "cuBLASLt 130100 with TF32"; "" without the library. */
 void zinf_cuda_matmul_source(char *out, size_t out_bytes);
 /** The library's algorithms for a product, the one it thinks the fastest first. @return how many, at most `room` */
 int zinf_cuda_matmul_candidates(const struct zinf_product *product,

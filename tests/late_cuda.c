@@ -36,16 +36,16 @@ const struct zinf_device_products *zinf_late_products(void)
     return &zinf_cuda_products;
 }
 
-void zinf_late_library(bool open)
+void zinf_late_library(const struct zinf_device_options *options)
 {
-    if (open) {
+    if (options) {
         own.scratch = zinf_late_allocate(SCRATCH);
         own.borrowed = zinf_late_allocate(free_bytes());
-        zinf_cuda_matmul_open(SCRATCH);
+        zinf_cuda_matmul_open(SCRATCH, options->tf32);
     } else if (own.open) {
         zinf_cuda_matmul_close();
     }
-    own.open = open;
+    own.open = options != NULL;
 }
 
 bool zinf_late_product(const struct zinf_matmul *op)

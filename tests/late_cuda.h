@@ -11,7 +11,7 @@
 
 /* late_cuda.c: its table, its life with the device's, a product in the calling thread's stream (false: it has not made it). */
 const struct zinf_device_products *zinf_late_products(void);
-void zinf_late_library(bool open);
+void zinf_late_library(const struct zinf_device_options *options); /* NULL: close */
 bool zinf_late_product(const struct zinf_matmul *op);
 
 /* late_device.c, of the calling thread's stream: the stream, a copy in it, the wait for it; memory of the device. */

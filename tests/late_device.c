@@ -278,7 +278,7 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     *device = (struct zinf_device){.backend = &backend, .state = &late};
     list(&device->properties, 1, NULL, 0);
     if (backend.products)
-        zinf_late_library(true);
+        zinf_late_library(options);
     return ZINF_OK;
 }
 
@@ -288,7 +288,7 @@ static void device_close(struct zinf_device *device)
         return;
     while (move())
         ;
-    zinf_late_library(false);
+    zinf_late_library(NULL);
     for (int s = 0; s < ZINF_STREAM_COUNT; s++)
         ZINF_ASSERT(!late.first[s]);
     for (int i = 0; i < late.memory_count; i++) {
@@ -472,9 +472,9 @@ __attribute__((weak)) const struct zinf_device_products *zinf_late_products(void
     return NULL;
 }
 
-__attribute__((weak)) void zinf_late_library(bool open)
+__attribute__((weak)) void zinf_late_library(const struct zinf_device_options *options)
 {
-    (void)open;
+    (void)options;
 }
 
 __attribute__((weak)) bool zinf_late_product(const struct zinf_matmul *op)

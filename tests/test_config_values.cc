@@ -534,3 +534,18 @@ TEST(Config, EveryWorkingKeyStandsInTheEffectiveConfiguration)
     }
 }
 } // namespace
+
+TEST(Config, TensorFloatsCountInFp32OnAGpuOnly)
+{
+    const std::string on = "\"zinf\": {\"tf32\": true";
+    Config fp32(with(on + "}"));
+    EXPECT_TRUE(fp32.config->precision.tf32);
+    EXPECT_EQ(fp32.report.no_effect.count, 0u) << fp32.all(fp32.report.no_effect);
+    Config half(with("\"bf16\": {\"enabled\": true}, " + on + "}"));
+    EXPECT_FALSE(half.config->precision.tf32);
+    expect_in(half.all(half.report.no_effect), "zinf.tf32");
+    Config cpu(with(on + ", \"device\": \"cpu\"}"));
+    expect_in(cpu.all(cpu.report.no_effect), "zinf.tf32");
+    Config off(with("\"bf16\": {\"enabled\": true}, \"zinf\": {\"tf32\": false}"));
+    EXPECT_EQ(off.report.no_effect.count, 0u) << off.all(off.report.no_effect);
+}

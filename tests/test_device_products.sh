@@ -109,4 +109,10 @@ ZINF_FAKE_CUBLASLT=fast=3 "$mpiexec" -n $n "$late" eval "$work/$base-2.json" -q 
     said full "by the first algorithm: no memory is left to time them"
     alike $base-0 full
 }
+
+# TF32 where it is asked for: other bits, and a choice of its own.
+whole exact 1 fast=2
+whole tf32 1 fast=2 --set zinf.tf32=true
+said tf32 "with TF32, a device for tests"
+differ exact tf32
 finish

@@ -62,6 +62,7 @@ struct zinf_device_options {
     int index;            /* of the devices that list() counts */
     int event_count;      /* events 0 .. event_count - 1 */
     size_t scratch_bytes; /* of each stream that computes, zinf_device_scratch_bytes() */
+    bool tf32;            /* products of fp32 may round their factors to TF32, where that is faster; no other operation does */
 };
 
 struct zinf_device {

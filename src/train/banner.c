@@ -206,6 +206,8 @@ static void say_card(const struct zinf_run *run)
 static void say_device(const struct zinf_run *run)
 {
     const struct zinf_device_properties *p = &run->processor.properties;
+    if (p->host_addressable && run->config->precision.tf32)
+        zinf_info("device      cpu: zinf.tf32 has no effect on CPU ranks, products are fp32's own");
     if (p->host_addressable)
         return;
     zinf_info("device      %s: %s%s%s%s%s, %.1f MiB free, %d rank%s on it",

@@ -231,6 +231,7 @@ static void fill_precision(struct zinf_loader *loader)
     precision->dtype = bool_at(loader, "fp16.enabled")   ? ZINF_FP16
                        : bool_at(loader, "bf16.enabled") ? ZINF_BF16
                                                          : ZINF_FP32;
+    precision->tf32 = precision->dtype == ZINF_FP32 && bool_at(loader, "zinf.tf32");
     precision->accumulation = dtype_at(loader, "data_types.grad_accum_dtype", precision->dtype);
     precision->communication = dtype_at(loader, "communication_data_type", precision->dtype);
     scale->loss_scale = number_at(loader, "fp16.loss_scale");

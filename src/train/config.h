@@ -45,6 +45,7 @@ struct zinf_config_precision {
     struct zinf_loss_scale_options loss_scale; /* for fp16 */
     enum zinf_dtype accumulation;  /* data_types.grad_accum_dtype, else dtype */
     enum zinf_dtype communication; /* communication_data_type, else dtype */
+    bool tf32;                     /* fp32 products on a GPU may round their factors */
 };
 
 struct zinf_config_zero {

@@ -341,6 +341,12 @@ static bool is_default(const struct zinf_key *key, const struct zinf_json *value
     return same;
 }
 
+static bool is_on(const struct zinf_loader *loader, const char *path)
+{
+    const struct zinf_json *value = zinf_json_path(loader->tree, path);
+    return value && value->type == ZINF_JSON_BOOL && value->boolean;
+}
+
 static bool has_word(const struct zinf_loader *loader, const char *path, const char *word)
 {
     const struct zinf_json *value = zinf_json_path(loader->tree, path);
@@ -358,6 +364,9 @@ static bool is_idle(const struct zinf_loader *loader, const struct zinf_key *key
         return !has_word(loader, "zero_optimization.offload_optimizer.device", "nvme") &&
                !has_word(loader, "zero_optimization.offload_param.device", "nvme") &&
                !has_word(loader, "zinf.memory.activations", "nvme");
+    if (strstr(key->note, ZINF_COUNTS_WITH_FP32))
+        return is_on(loader, "fp16.enabled") || is_on(loader, "bf16.enabled") ||
+               has_word(loader, "zinf.device", "cpu");
     return key->state == ZINF_KEY_NOT_YET && strstr(key->note, ZINF_COUNTS_WITH);
 }
 

@@ -42,6 +42,7 @@ enum zinf_key_state {
 #define ZINF_COUNTS_WITH      "counts with "
 #define ZINF_COUNTS_WITH_EVAL ZINF_COUNTS_WITH "data.eval"
 #define ZINF_COUNTS_WITH_NVME ZINF_COUNTS_WITH "offload to nvme"
+#define ZINF_COUNTS_WITH_FP32 ZINF_COUNTS_WITH "fp32 on a GPU"
 
 struct zinf_key {
     const char *path;      /* "zero_optimization.stage" */

@@ -66,4 +66,5 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("log", OBJECT, NULL, "", "", WORKS, ""),
     KEY("log.jsonl", BOOL, "true", "", "", WORKS, "write metrics.jsonl"),
     KEY("device", CHOICE, "\"auto\"", "auto|cpu|cuda", "", WORKS, "auto: a GPU where there is one (not verified on a card yet), else the CPU"),
+    KEY("tf32", BOOL, "false", "", "", WORKS, "matrix products on tensor cores, which round their factors to 10 bits of mantissa; " ZINF_COUNTS_WITH_FP32),
     {0}};

@@ -112,7 +112,8 @@ static int open_processor(struct zinf_run *run, bool training, struct zinf_error
         return status;
     const struct zinf_device_options options = {.index = index,
                                                 .event_count = events + LINK_EVENTS,
-                                                .scratch_bytes = zinf_run_device_scratch(run)};
+                                                .scratch_bytes = zinf_run_device_scratch(run),
+                                                .tf32 = config->precision.tf32};
     status = backend->open(&run->processor, &options, error);
     if (status || run->processor.properties.host_addressable)
         return status;
