@@ -23,7 +23,8 @@
 #include "cuda/matmul.h"
 #include "cuda/monitor.h"
 
-enum { STREAMS = ZINF_STREAM_COUNT, LARGEST_PIN = 1 << 30 };
+/* OLDEST_MAJOR: of the compute capability that there is code for, see cuda/Makefile.inc. */
+enum { STREAMS = ZINF_STREAM_COUNT, LARGEST_PIN = 1 << 30, OLDEST_MAJOR = 8 };
 
 /* Memory that close() gives back. */
 struct memory {
@@ -166,13 +167,15 @@ static void explain(cudaError_t code, char *why, size_t why_bytes)
         snprintf(why, why_bytes, "no NVIDIA driver is loaded");
     else if (code == cudaErrorInsufficientDriver)
         snprintf(why, why_bytes,
-                 "the NVIDIA driver (for CUDA %d.%d) is older than this zinf's CUDA %d.%d",
+                 "the NVIDIA driver (for CUDA %d.%d) is older than this zinf's CUDA %d.%d: install "
+                 "a newer driver, or build zinf with a toolkit of CUDA %d.%d or older "
+                 "(configure --with-cuda=DIR)",
                  driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
-                 CUDART_VERSION % 1000 / 10);
+                 CUDART_VERSION % 1000 / 10, driver / 1000, driver % 1000 / 10);
     else if (code == cudaErrorNoDevice)
         snprintf(why, why_bytes,
-                 "the NVIDIA driver sees no GPU (CUDA_VISIBLE_DEVICES, or a job step without "
-                 "GPUs, may hide them)");
+                 "the NVIDIA driver sees no GPU: CUDA_VISIBLE_DEVICES may hide them, or a job step "
+                 "that has asked for none (in Slurm: srun --gpus-per-node=N --gpu-bind=none)");
     else
         snprintf(why, why_bytes, "%s (%s)", cudaGetErrorString(code), cudaGetErrorName(code));
 }
@@ -201,14 +204,39 @@ static void describe(struct zinf_device_properties *out, int index)
     out->processors = about.multiProcessorCount;
 }
 
+static bool too_old(int index)
+{
+    int major = 0;
+    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) ==
+               cudaSuccess &&
+           major < OLDEST_MAJOR;
+}
+
+/* "Tesla T4 has compute capability 7.5, ..." */
+static void say_too_old(int index, char *out, size_t out_bytes)
+{
+    struct zinf_device_properties p;
+    describe(&p, index);
+    snprintf(out, out_bytes,
+             "%s has compute capability %d.%d, and this zinf has code for %d.0 and newer", p.name,
+             p.major, p.minor, OLDEST_MAJOR);
+}
+
+/* Where all are too old there is none; one among others keeps its number. */
 static int list(struct zinf_device_properties *out, int room, char *why, size_t why_bytes)
 {
-    int count = 0;
+    int count = 0, old = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code == cudaSuccess && count == 0)
         code = cudaErrorNoDevice;
     if (code != cudaSuccess) {
         explain(code, why, why_bytes);
+        return 0;
+    }
+    while (old < count && too_old(old))
+        old++;
+    if (old == count) {
+        say_too_old(0, why, why_bytes);
         return 0;
     }
     for (int i = 0; i < count && i < room; i++)
@@ -307,6 +335,12 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     if (options->index < 0 || options->index >= count)
         return zinf_error_set(error, ZINF_E_USAGE, "device cuda %d: there are %d, counted from 0",
                               options->index, count);
+    if (too_old(options->index)) {
+        say_too_old(options->index, why, sizeof why);
+        return zinf_error_set(error, ZINF_E_USAGE,
+                              "device cuda %d: %s; hide it by CUDA_VISIBLE_DEVICES", options->index,
+                              why);
+    }
     struct state *state = zinf_alloc(sizeof *state);
     state->index = options->index;
     state->scratch_bytes = options->scratch_bytes;

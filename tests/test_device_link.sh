@@ -95,6 +95,13 @@ for where in none cpu nvme; do
     done
 done
 
+# Each of these ranks sees one GPU, and not its neighbour's: a run takes them for two and says what to change, and `zinf env` says the same.
+grep -q 'each rank sees one GPU only, .* srun --gpu-bind=none' "$work/out" || { fail "GPUs that are hidden from neighbours: not said"; cat "$work/out"; }
+# shellcheck disable=SC2086
+"$mpiexec" -n 2 env $link "$late" env > "$work/out" 2>&1 || { fail "zinf env: $?"; cat "$work/out"; }
+grep -q 'exchange .*NCCL [0-9.]* between 2 GPUs, .*gpu-bind=none' "$work/out" || { fail "zinf env: how ranks exchange"; cat "$work/out"; }
+[ "$(grep 'device late 0, ' "$work/out" | sort -u | grep -c '^  rank [01],')" -eq 2 ] || { fail "zinf env: which rank has which device"; cat "$work/out"; }
+
 # ends CODE TEXT OPTION...: a run whose environment is $link and $more
 ends() {
     code=$1 text=$2
@@ -118,6 +125,8 @@ more=ZINF_FAKE_NCCL_FAULT=old
 ends 2 "rank 0 cannot exchange with other GPUs: NCCL 21400 in .* is too old"
 more=ZINF_LATE_LINK=shared
 ends 0 "exchange    through host memory by MPI: ranks 0 and 1 share the GPU"
+more="ZINF_LATE_LINK=shared ZINF_LINK=nccl"
+ends 2 "ZINF_LINK=nccl, but ranks 0 and 1 share the GPU .*without ZINF_LINK ranks exchange through host memory"
 more=ZINF_LINK=host
 ends 0 "exchange    through host memory by MPI: ZINF_LINK=host"
 finish

@@ -61,7 +61,8 @@ static void add_build(struct zinf_json *build)
 }
 
 /* What is there when it runs, which need not be what it was built with. */
-static void add_libraries(struct zinf_json *libraries, struct zinf_comm *comm)
+static void add_libraries(struct zinf_json *libraries, struct zinf_rankmap *map,
+                          struct zinf_comm *comm)
 {
     char text[512];
     if (comm->ops && comm->ops->describe_library) {
@@ -74,20 +75,18 @@ static void add_libraries(struct zinf_json *libraries, struct zinf_comm *comm)
     zinf_env_set(libraries, "kernels", "%s", zinf_cpu_ops()->name);
     if (comm->rank == 0)
         zinf_env_device_libraries(libraries);
-    zinf_env_exchange(libraries, comm);
+    zinf_env_exchange(libraries, map, comm);
     for (int i = 0; zinf_topology_readers()[i]; i++) {
         zinf_topology_readers()[i]->version(text, sizeof text);
         zinf_env_set(libraries, zinf_topology_readers()[i]->name, "%s", text);
     }
 }
 
-/* Where the launcher has put the ranks; nothing is bound here. Collective. */
-static int add_ranks(struct zinf_json *ranks, struct zinf_comm *comm)
+/* Where the launcher has put the ranks, and their devices. */
+static void add_ranks(struct zinf_json *ranks, const struct zinf_rankmap *map)
 {
-    struct zinf_rankmap map = {0};
-    int status = zinf_rankmap_open(&map, comm, ZINF_BIND_NONE, 0);
-    for (int i = 0; i < map.size; i++) {
-        const struct zinf_rankmap_row *row = &map.rows[i];
+    for (int i = 0; i < map->size; i++) {
+        const struct zinf_rankmap_row *row = &map->rows[i];
         struct zinf_json *rank = zinf_json_new(ZINF_JSON_OBJECT);
         char *cpus = zinf_cpus_print(row->place.cpus);
         zinf_json_set(rank, "rank", zinf_json_new_integer(i));
@@ -95,11 +94,11 @@ static int add_ranks(struct zinf_json *ranks, struct zinf_comm *comm)
         zinf_env_set(rank, "cpus", "%s", cpus);
         zinf_env_set_number(rank, "numa_node", row->place.numa, -1);
         zinf_json_set(rank, "bound", zinf_json_new_bool(row->place.kind == ZINF_BINDING_LEFT));
+        if (*row->device)
+            zinf_env_set(rank, "device", "%s", row->device);
         zinf_json_append(ranks, rank);
         free(cpus);
     }
-    zinf_rankmap_release(&map);
-    return status;
 }
 
 static struct zinf_json *member(struct zinf_json *report, const char *name,
@@ -109,11 +108,16 @@ static struct zinf_json *member(struct zinf_json *report, const char *name,
     return zinf_json_get(report, name);
 }
 
+/* Nothing is bound here. Collective. */
 static int make_report(struct zinf_json *report, const struct zinf_context *context)
 {
+    struct zinf_rankmap map = {0};
+    int status = zinf_rankmap_open(&map, context->comm, ZINF_BIND_NONE, 0);
+    if (status)
+        return status;
     add_build(member(report, "build", ZINF_JSON_OBJECT));
     add_found(member(report, "configure_found", ZINF_JSON_OBJECT));
-    add_libraries(member(report, "libraries", ZINF_JSON_OBJECT), context->comm);
+    add_libraries(member(report, "libraries", ZINF_JSON_OBJECT), &map, context->comm);
     zinf_env_machine(member(report, "machine", ZINF_JSON_OBJECT));
     struct zinf_json *devices = member(report, "devices", ZINF_JSON_ARRAY);
     if (context->comm->rank == 0)
@@ -127,7 +131,9 @@ static int make_report(struct zinf_json *report, const struct zinf_context *cont
     }
     zinf_env_kernel(member(report, "kernel", ZINF_JSON_OBJECT));
     zinf_env_variables(member(report, "environment", ZINF_JSON_OBJECT));
-    return add_ranks(member(report, "ranks", ZINF_JSON_ARRAY), context->comm);
+    add_ranks(member(report, "ranks", ZINF_JSON_ARRAY), &map);
+    zinf_rankmap_release(&map);
+    return ZINF_OK;
 }
 
 /* Length of a name without its unit, for people. */

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "topology/comm.h"
+#include "topology/rankmap.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,8 +16,9 @@ extern "C" {
 void zinf_env_machine(struct zinf_json *machine);
 /** One object a device that this process may use, of every backend that is compiled in; a backend without one says why. */
 void zinf_env_devices(struct zinf_json *devices);
-/** How ranks with a device each would exchange, and why. Collective. */
-void zinf_env_exchange(struct zinf_json *libraries, struct zinf_comm *comm);
+/** How ranks with a device each would exchange, and why; rows of the open `map` say which device each would take. Collective. */
+void zinf_env_exchange(struct zinf_json *libraries, struct zinf_rankmap *map,
+                       struct zinf_comm *comm);
 /** Libraries that a backend looks for when it runs (cuBLASLt, NCCL): where they were found, or why not. */
 void zinf_env_device_libraries(struct zinf_json *libraries);
 /** Resource limits of this process. */

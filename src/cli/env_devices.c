@@ -66,17 +66,26 @@ void zinf_env_device_libraries(struct zinf_json *libraries)
     }
 }
 
-void zinf_env_exchange(struct zinf_json *libraries, struct zinf_comm *comm)
+/* As a run does: ranks that see the same devices share them out. */
+void zinf_env_exchange(struct zinf_json *libraries, struct zinf_rankmap *map,
+                       struct zinf_comm *comm)
 {
     const struct zinf_device_backend *backend = NULL;
     static struct zinf_device_properties properties[LARGEST_COUNT];
+    const char *bus_ids[LARGEST_COUNT];
     struct zinf_link_choice choice;
     struct zinf_error error = {0};
     char why[512];
+    int sharing;
     if (zinf_device_choose("auto", &backend, &error))
         backend = &zinf_cpu_device; /* every rank goes on: what follows is collective */
     int count = backend->list(properties, LARGEST_COUNT, why, sizeof why);
-    int index = comm->local_rank % (count < LARGEST_COUNT ? count : LARGEST_COUNT);
+    count = count < LARGEST_COUNT ? count : LARGEST_COUNT;
+    for (int i = 0; i < count; i++)
+        bus_ids[i] = properties[i].bus_id;
+    const struct zinf_rankmap_choice devices = {
+        .backend = backend->name, .count = count, .bus_ids = bus_ids};
+    int index = zinf_rankmap_share_devices(map, comm, &devices, &sharing);
     if (zinf_link_choose(comm, backend, &properties[index], &choice, &error))
         zinf_env_set(libraries, "exchange", "refused: %s", error.text);
     else

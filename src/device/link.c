@@ -158,8 +158,9 @@ int zinf_link_decide(const struct zinf_link_rank *ranks, int size, const char *w
     if (hides_peers(ranks, size))
         snprintf(choice->note, sizeof choice->note,
                  "each rank sees one GPU only, so NCCL may not reach its neighbours directly (by "
-                 "NVLink or PCIe): in Slurm, start with srun --gpu-bind=none and "
-                 "--gpus-per-node in place of --gpus-per-task");
+                 "NVLink or PCIe): in Slurm, start with srun --gpu-bind=none (from 24.05 on also "
+                 "--tres-bind=gres/gpu:none) and --gpus-per-node in place of --gpus-per-task; "
+                 "without Slurm, let CUDA_VISIBLE_DEVICES be the same for all ranks of a node");
     return ZINF_OK;
 }
 

@@ -202,14 +202,28 @@ static void say_card(const struct zinf_run *run)
             (double)ZINF_CARD_CONTEXT_BYTES / mib, link);
 }
 
-/* A CPU rank's device stands in the line above. */
+/* Backends that "auto" would have preferred. */
+static void say_why_not(const struct zinf_run *run)
+{
+    const struct zinf_device_backend *const *backend = zinf_device_backends();
+    char why[512];
+    if (strcmp(run->config->device, "auto") != 0)
+        return;
+    for (; *backend != run->processor.backend; backend++)
+        if ((*backend)->list(NULL, 0, why, sizeof why) == 0)
+            zinf_info("device      %s; %s: no device: %s", run->processor.backend->name,
+                      (*backend)->name, why);
+}
+
 static void say_device(const struct zinf_run *run)
 {
     const struct zinf_device_properties *p = &run->processor.properties;
     if (p->host_addressable && run->config->precision.tf32)
         zinf_info("device      cpu: zinf.tf32 has no effect on CPU ranks, products are fp32's own");
-    if (p->host_addressable)
+    if (p->host_addressable) { /* which is in the line above */
+        say_why_not(run);
         return;
+    }
     zinf_info("device      %s: %s%s%s%s%s, %.1f MiB free, %d rank%s on it",
               run->processor.backend->name, p->name, *p->bus_id ? ", " : "", p->bus_id,
               *p->version ? ", " : "", p->version, (double)p->free_bytes / (1024.0 * 1024.0),
