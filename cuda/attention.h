@@ -82,6 +82,9 @@ void attention_forward_half(const struct zinf_attention &options, attention::Ope
 void attention_backward_half(const struct zinf_attention &options, attention::Operands op);
 void attention_forward_fp32(const struct zinf_attention &options, attention::Operands op);
 void attention_backward_fp32(const struct zinf_attention &options, attention::Operands op);
+/* @return false: not on this device (tensor_map.h), or not for these operands: then by the ones above */
+bool attention_forward_hopper(const struct zinf_attention &options, const attention::Operands &op);
+bool attention_backward_hopper(const struct zinf_attention &options, const attention::Operands &op);
 
 } // namespace zinf_cuda
 

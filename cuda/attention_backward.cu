@@ -80,6 +80,6 @@ void zinf_cuda_attention_backward(const struct zinf_attention *options, const vo
     op.delta = delta;
     if (options->dtype == ZINF_FP32)
         attention_backward_fp32(*options, op);
-    else
+    else if (!attention_backward_hopper(*options, op))
         attention_backward_half(*options, op);
 }

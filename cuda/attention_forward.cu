@@ -43,6 +43,6 @@ void zinf_cuda_attention_forward(const struct zinf_attention *options, void *y)
     const attention::Operands op = attention::operands_of(*options, nullptr, y);
     if (options->dtype == ZINF_FP32)
         attention_forward_fp32(*options, op);
-    else
+    else if (!attention_forward_hopper(*options, op))
         attention_forward_half(*options, op);
 }

@@ -9,8 +9,7 @@
 #ifndef ZINF_CUDA_ATTENTION_TILE_H
 #define ZINF_CUDA_ATTENTION_TILE_H
 
-#include "cuda/attention.h"
-#include "cuda/mma.h"
+#include "cuda/attention_math.h"
 
 namespace zinf_cuda
 {
@@ -19,19 +18,13 @@ namespace attention
 
 constexpr int THREADS = 256, OWNED = 128;
 
-enum Pass { FORWARD, DQ, DKV, DK, DV }; /* DK, DV: one of the two, where both do not fit the registers */
-
 /* What a pass needs, for head size D (rounded up) and tiles of TILE rows. */
-template <int D_, int TILE_, int STAGES_, Pass PASS> struct Plan {
-    static constexpr int D = D_, TILE = TILE_, STAGES = STAGES_, CHUNKS = D_ / 8;
-    static constexpr bool TRANSPOSED = PASS == DKV || PASS == DK || PASS == DV; /* owns keys */
-    static constexpr bool FORWARD_PASS = PASS == FORWARD;
-    static constexpr bool GRADIENT = PASS == DQ || PASS == DKV || PASS == DK; /* needs dp and sums dS times the first tile */
-    static constexpr bool OUTPUT = PASS == FORWARD || PASS == DKV || PASS == DV; /* sums P times the second tile */
+template <int D_, int TILE_, int STAGES_, Pass PASS> struct Plan : Kind<PASS> {
+    static constexpr int D = D_, TILE = TILE_, STAGES = STAGES_;
     static constexpr int OWN_BYTES = OWNED * D_ * 2, TILE_BYTES = TILE_ * D_ * 2;
-    static constexpr int STATISTICS_BYTES = TRANSPOSED ? 2 * TILE_ * 4 : 0;
+    static constexpr int STATISTICS_BYTES = Kind<PASS>::TRANSPOSED ? 2 * TILE_ * 4 : 0;
     static constexpr int STAGE_BYTES = 2 * TILE_BYTES + STATISTICS_BYTES;
-    static constexpr int SHARED_BYTES = (GRADIENT ? 2 : 1) * OWN_BYTES + STAGES_ * STAGE_BYTES;
+    static constexpr int SHARED_BYTES = (Kind<PASS>::GRADIENT ? 2 : 1) * OWN_BYTES + STAGES_ * STAGE_BYTES;
     static_assert(SHARED_BYTES <= 163 * 1024, "what a block may have on compute capability 8.0");
     static_assert(TILE_ % 16 == 0 && D_ % 16 == 0, "fragments");
 };
@@ -100,136 +93,15 @@ __device__ __forceinline__ void add_product(float sum[D / 8][4], const float p[T
     }
 }
 
-/* The block's place: which head, which rows. */
-struct Place2 {
-    int sample, head, group, first; /* head: of queries, dkv: of keys; group: query heads of a key head */
-    int warp_first;                 /* of this warp's rows */
-    int lane;
-};
-
-/** Dropout's multipliers of the two neighbours in a register pair. */
-template <bool TRANSPOSED>
-__device__ __forceinline__ void factors_of(const Operands &op, const Place2 &at, int head, int own,
-                                           int other, float factor[2])
-{
-    const uint64_t element = TRANSPOSED ? element_of(op, head, other, own) : element_of(op, head, own, other);
-    dropout_pair(op.dropout, (uint32_t)at.sample, element, TRANSPOSED ? (uint64_t)op.length : 1, factor);
-}
-
-/** Online softmax of one tile: scores become probabilities not yet divided by their sum, with dropout. */
-template <int D, int TILE>
-__device__ __forceinline__ void softmax(const Operands &op, const Place2 &at, int tile_first, float s[TILE / 8][4],
-                                        float maximum[2], float sum[2], float output[D / 8][4])
-{
-    const float scale = op.scale * LOG2_E;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int query = at.warp_first + at.lane / 4 + half * 8;
-        float largest = maximum[half];
-#pragma unroll
-        for (int n = 0; n < TILE / 8; n++)
-#pragma unroll
-            for (int i = half * 2; i < half * 2 + 2; i++) {
-                const int key = tile_first + n * 8 + accumulator_column(at.lane, i);
-                s[n][i] = key <= query && key < op.length ? s[n][i] * scale : -INFINITY;
-                largest = fmaxf(largest, s[n][i]);
-            }
-        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
-        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 2));
-        const float kept = exp2f(maximum[half] - largest); /* key 0 is in every first tile: largest is finite */
-        maximum[half] = largest;
-        sum[half] *= kept;
-#pragma unroll
-        for (int n = 0; n < D / 8; n++) {
-            output[n][half * 2] *= kept;
-            output[n][half * 2 + 1] *= kept;
-        }
-#pragma unroll
-        for (int n = 0; n < TILE / 8; n++) {
-            float factor[2] = {1.0f, 1.0f};
-            if (op.dropout.on)
-                factors_of<false>(op, at, at.head, query, tile_first + n * 8 + accumulator_column(at.lane, 0), factor);
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                const float p = exp2f(s[n][half * 2 + i] - largest);
-                sum[half] += p;
-                s[n][half * 2 + i] = p * factor[i];
-            }
-        }
-    }
-}
-
-/** scores become P f, dp becomes dS (both without `scale`). statistics of the queries: of own rows, or of the tile's. */
-template <class PLAN>
-__device__ __forceinline__ void differentiate(const Operands &op, const Place2 &at, int head, int tile_first,
-                                              float s[PLAN::TILE / 8][4], float dp[][4], const float own_statistics[2][2],
-                                              const float *tile_statistics)
-{
-    const float scale = op.scale * LOG2_E;
-#pragma unroll
-    for (int n = 0; n < PLAN::TILE / 8; n++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int own = at.warp_first + at.lane / 4 + half * 8;
-            const int column = n * 8 + accumulator_column(at.lane, 0);
-            float factor[2] = {1.0f, 1.0f};
-            if (op.dropout.on)
-                factors_of<PLAN::TRANSPOSED>(op, at, head, own, tile_first + column, factor);
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                const int other = tile_first + column + i;
-                const float log_sum_exp = PLAN::TRANSPOSED ? tile_statistics[column + i] : own_statistics[half][0];
-                const bool seen = PLAN::TRANSPOSED ? own <= other : other <= own && other < op.length;
-                const float p = seen ? exp2f(s[n][half * 2 + i] * scale - log_sum_exp) : 0.0f;
-                s[n][half * 2 + i] = p * factor[i];
-                if (PLAN::GRADIENT) {
-                    const float delta = PLAN::TRANSPOSED ? tile_statistics[PLAN::TILE + column + i] : own_statistics[half][1];
-                    dp[n][half * 2 + i] = p * (dp[n][half * 2 + i] * factor[i] - delta);
-                }
-            }
-        }
-}
-
-/** This warp's rows of a sum, times a factor a row, to global memory, by way of the warp's rows in `room` (D wide): 16 bytes a lane. */
-template <typename T, int D>
-__device__ __forceinline__ void write_rows(const Operands &op, const Place2 &at, const float sum[D / 8][4], const float factor[2],
-                                           unsigned char *room, T *head, int64_t row_elements)
-{
-    const int warp_row = (int)threadIdx.x / 32 * 16;
-    __syncwarp();
-#pragma unroll
-    for (int n = 0; n < D / 8; n++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int row = warp_row + at.lane / 4 + half * 8;
-            *(uint32_t *)(room + tile_offset<D>(row, n) + at.lane % 4 * 4) =
-                pack2<T>(sum[n][half * 2] * factor[half], sum[n][half * 2 + 1] * factor[half]);
-        }
-    __syncwarp();
-    for (int i = at.lane; i < 16 * (D / 8); i += 32) {
-        const int row = i / (D / 8), chunk = i % (D / 8);
-        if (at.warp_first + row >= op.length || chunk * 8 >= op.head_size)
-            continue;
-        const Pack<T, 8> pack = load<8>((const T *)(room + tile_offset<D>(warp_row + row, chunk)));
-        T *to = head + (int64_t)(at.warp_first + row) * row_elements + chunk * 8;
-        if (op.wide)
-            store(to, pack);
-        else
-            for (int j = 0; j < 8 && chunk * 8 + j < op.head_size; j++)
-                to[j] = pack.item[j];
-    }
-    __syncwarp();
-}
-
 template <typename T, class PLAN> struct Worker {
     static constexpr int D = PLAN::D, TILE = PLAN::TILE, STAGES = PLAN::STAGES;
 
     const Operands &op;
-    Place2 at;
+    Owner at;
     unsigned char *own[2], *stages;
     int begin, tiles; /* first tile of the other side, their number; dkv: of one query head */
     float output[PLAN::OUTPUT ? D / 8 : 1][4], gradient[PLAN::GRADIENT ? D / 8 : 1][4];
-    float maximum[2], sum[2], statistics[2][2];
+    float maximum[2], sum[2], log_sum_exp[2], delta[2]; /* of own rows; log_sum_exp times LOG2_E */
 
     __device__ __forceinline__ Worker(const Operands &op, unsigned char *shared) : op(op)
     {
@@ -314,8 +186,8 @@ template <typename T, class PLAN> struct Worker {
             const int64_t from = statistics_at(op, at.sample, at.head) + row;
             maximum[half] = -INFINITY, sum[half] = 0.0f;
             if (PLAN::GRADIENT && !PLAN::TRANSPOSED) {
-                statistics[half][0] = row < op.length ? op.log_sum_exp[from] * LOG2_E : INFINITY;
-                statistics[half][1] = row < op.length ? op.delta[from] : 0.0f;
+                log_sum_exp[half] = row < op.length ? op.log_sum_exp[from] * LOG2_E : INFINITY;
+                delta[half] = row < op.length ? op.delta[from] : 0.0f;
             }
         }
 #pragma unroll
@@ -340,14 +212,17 @@ template <typename T, class PLAN> struct Worker {
         float s[TILE / 8][4];
         multiply<T, D, TILE>(s, own[0], first);
         if constexpr (PLAN::FORWARD_PASS) {
-            softmax<D, TILE>(op, at, tile_first, s, maximum, sum, output);
+            float kept[2];
+            softmax<true, TILE>(op, at, tile_first, s, maximum, sum, kept);
+            rescale<D>(output, kept);
             add_product<T, D, TILE>(output, s, second);
         } else {
+            const float *numbers = (const float *)(first + 2 * PLAN::TILE_BYTES);
             float dp[PLAN::GRADIENT ? TILE / 8 : 1][4];
             if constexpr (PLAN::GRADIENT)
                 multiply<T, D, TILE>(dp, own[1], second);
-            differentiate<PLAN>(op, at, query_head(step), tile_first, s, dp, statistics,
-                                (const float *)(first + 2 * PLAN::TILE_BYTES));
+            probabilities<PLAN::TRANSPOSED, TILE>(op, at, tile_first, s, log_sum_exp, numbers);
+            differentiate<PLAN::TRANSPOSED, PLAN::GRADIENT, true, TILE>(op, at, query_head(step), tile_first, s, dp, delta, numbers + TILE);
             if constexpr (PLAN::OUTPUT)
                 add_product<T, D, TILE>(output, s, second);
             if constexpr (PLAN::GRADIENT)
@@ -381,12 +256,11 @@ template <typename T, class PLAN> struct Worker {
         float per_sum[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            sum[half] += __shfl_xor_sync(ALL_LANES, sum[half], 1);
-            sum[half] += __shfl_xor_sync(ALL_LANES, sum[half], 2);
+            sum[half] = row_sum(sum[half]);
             per_sum[half] = 1.0f / sum[half];
             const int row = at.warp_first + at.lane / 4 + half * 8;
             if (at.lane % 4 == 0 && row < op.length)
-                op.log_sum_exp[statistics_at(op, at.sample, at.head) + row] = maximum[half] * LN_2 + logf(sum[half]);
+                op.log_sum_exp[statistics_at(op, at.sample, at.head) + row] = log_sum_exp_of(op, maximum[half], sum[half]);
         }
         write_rows<T, D>(op, at, output, per_sum, own[0], (T *)op.out + out_at(op, at.sample, 0, at.head), op.out_row);
     }

@@ -67,7 +67,8 @@ double zinf_cuda_square_sum(const struct zinf_scan *op, const void *x);
 int64_t zinf_cuda_first_nonfinite(const struct zinf_scan *op, const void *x);
 void zinf_cuda_update(const struct zinf_update_op *op);
 
-extern const struct zinf_ops zinf_cuda_ops;
+/** Its name becomes that of the kernels which the open device runs: other kernels, other bits. */
+extern struct zinf_ops zinf_cuda_ops;
 
 #ifdef __cplusplus
 }

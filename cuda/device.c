@@ -22,6 +22,7 @@
 #include "cuda/link.h"
 #include "cuda/matmul.h"
 #include "cuda/monitor.h"
+#include "cuda/tensor_map.h"
 
 /* OLDEST_MAJOR: of the compute capability that there is code for, see cuda/Makefile.inc. */
 enum { STREAMS = ZINF_STREAM_COUNT, LARGEST_PIN = 1 << 30, OLDEST_MAJOR = 8 };
@@ -327,7 +328,11 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
                        struct zinf_error *error)
 {
     char why[512];
+    const char *attention = getenv("ZINF_ATTENTION");
     ZINF_ASSERT(opened == NULL);
+    if (attention && strcmp(attention, "auto") != 0 && strcmp(attention, "mma") != 0)
+        return zinf_error_set(error, ZINF_E_USAGE, "ZINF_ATTENTION is \"%s\", not auto or mma",
+                              attention);
     setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     int count = list(NULL, 0, why, sizeof why);
     if (count == 0)
@@ -355,6 +360,7 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     }
     measure(device);
     opened = state;
+    zinf_cuda_ops.name = zinf_cuda_hopper() ? "cuda 9.0a" : "cuda";
     zinf_cuda_matmul_open(options->scratch_bytes, options->tf32);
     return ZINF_OK;
 }

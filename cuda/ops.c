@@ -11,7 +11,7 @@ void zinf_cuda_matmul(const struct zinf_matmul *op)
         zinf_cuda_product(op);
 }
 
-const struct zinf_ops zinf_cuda_ops = {
+struct zinf_ops zinf_cuda_ops = {
     .name = "cuda",
     .matmul = zinf_cuda_matmul,
     .bias_backward = zinf_cuda_bias_backward,

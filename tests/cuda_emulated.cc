@@ -34,6 +34,7 @@
 #define zinf_cuda_square_sum          zinf_emulated_square_sum
 #define zinf_cuda_first_nonfinite     zinf_emulated_first_nonfinite
 #define zinf_cuda_update              zinf_emulated_update
+#define zinf_cuda_hopper              zinf_emulated_hopper
 
 #include "tests/cuda_emulated.h"
 
@@ -46,6 +47,7 @@
 #include <vector>
 
 #include "cuda/kernel.h"
+#include "cuda/tensor_map.h"
 
 Index threadIdx, blockIdx, blockDim, gridDim;
 
@@ -65,12 +67,26 @@ struct Copy {
     int group;
 };
 
+struct Product {
+    std::function<void()> make;
+    int group;
+};
+
+/* A copy of the copy engine. */
+struct Box {
+    void *to;
+    uint64_t *barrier;
+    std::function<int(void *)> copy;
+};
+
 struct Thread {
     ucontext_t context; /* how it starts */
     jmp_buf place;      /* where it goes on: setjmp and longjmp make no system call */
     bool started, done;
     std::vector<Copy> copies;
     int group; /* number of cp.async groups that were committed */
+    std::vector<Product> products;
+    int product_group;
 };
 
 /* A barrier opens when all living members have come. */
@@ -90,7 +106,8 @@ struct Barrier {
 struct Block {
     std::unique_ptr<char[]> stacks{new char[STACK * LARGEST]};
     std::vector<Thread> threads{LARGEST};
-    Barrier all;
+    Barrier all, named;
+    std::vector<Box> boxes;
     Barrier warps[LARGEST / 32];
     uint32_t words[LARGEST / 32][32 * 16];
     std::vector<unsigned char> shared;
@@ -105,6 +122,12 @@ Block &block()
 {
     static Block instance;
     return instance;
+}
+
+void give_up(const char *why)
+{
+    fprintf(stderr, "emulated kernel: %s\n", why);
+    abort();
 }
 
 void yield()
@@ -145,6 +168,8 @@ void thread_main()
     Block &b = block();
     (*b.body)();
     Thread &own = b.threads[b.current];
+    if (!own.products.empty())
+        give_up("products that nobody waited for");
     own.done = true;
     b.progress++;
     b.all.leave();
@@ -157,7 +182,8 @@ void start_thread(Block &b, int i)
     Thread &t = b.threads[i];
     t.started = t.done = false;
     t.copies.clear();
-    t.group = 0;
+    t.group = t.product_group = 0;
+    t.products.clear();
     getcontext(&t.context);
     t.context.uc_stack.ss_sp = b.stacks.get() + STACK * i;
     t.context.uc_stack.ss_size = STACK;
@@ -168,6 +194,8 @@ void start_thread(Block &b, int i)
 void run_block(Block &b)
 {
     b.all = {0, b.count, 0};
+    b.named = {0, 0, 0};
+    b.boxes.clear();
     for (int w = 0; w < b.count / 32; w++)
         b.warps[w] = {0, 32, 0};
     memset(b.shared.data(), 0xff, b.shared.size());
@@ -185,10 +213,8 @@ void run_block(Block &b)
             threadIdx = {(unsigned)i, 0, 0};
             resume(b, b.threads[i]);
         }
-        if (left > 0 && b.progress == before) {
-            fprintf(stderr, "emulated kernel: a barrier that not all threads reach\n");
-            abort();
-        }
+        if (left > 0 && b.progress == before)
+            give_up("a barrier that not all threads reach");
     }
 }
 
@@ -205,7 +231,7 @@ void run(int64_t blocks, int64_t blocks_y, int threads, int shared_bytes,
     }
     b.body = &body;
     b.count = threads;
-    b.shared.resize((size_t)shared_bytes + 128);
+    b.shared.resize((size_t)shared_bytes + 1024);
     b.backwards = !b.backwards;
     blockDim = {(unsigned)threads, 1, 1};
     gridDim = {(unsigned)blocks, (unsigned)blocks_y, 1};
@@ -219,7 +245,7 @@ void run(int64_t blocks, int64_t blocks_y, int threads, int shared_bytes,
 unsigned char *dynamic_shared()
 {
     unsigned char *base = block().shared.data();
-    return base + (128 - (uintptr_t)base % 128) % 128;
+    return base + (1024 - (uintptr_t)base % 1024) % 1024;
 }
 
 void block_barrier()
@@ -267,6 +293,108 @@ void wait_copies(int pending)
     own.copies = later;
 }
 
+namespace
+{
+
+/* What lies in the eight bytes of a barrier. */
+struct Phase {
+    int32_t bytes; /* that copies owe */
+    int16_t owed;  /* arrivals that are missing */
+    uint8_t count, parity;
+};
+static_assert(sizeof(Phase) == sizeof(uint64_t), "a barrier in shared memory");
+
+template <typename F> void change(uint64_t *barrier, F by)
+{
+    Phase phase;
+    memcpy(&phase, barrier, sizeof phase);
+    by(phase);
+    if (phase.owed < 0)
+        give_up("more arrivals at a barrier than it was made for");
+    if (phase.owed == 0 && phase.bytes == 0) {
+        phase.parity ^= 1;
+        phase.owed = phase.count;
+    }
+    memcpy(barrier, &phase, sizeof phase);
+    block().progress++;
+}
+
+void make_copies(uint64_t *barrier)
+{
+    std::vector<Box> &boxes = block().boxes;
+    for (size_t i = 0; i < boxes.size();) {
+        if (boxes[i].barrier != barrier) {
+            i++;
+            continue;
+        }
+        Box box = boxes[i];
+        boxes.erase(boxes.begin() + (long)i);
+        int bytes = box.copy(box.to);
+        change(barrier, [=](Phase &phase) { phase.bytes -= bytes; });
+    }
+}
+
+} // namespace
+
+void barrier_init(uint64_t *barrier, int count)
+{
+    Phase phase = {0, (int16_t)count, (uint8_t)count, 0};
+    memcpy(barrier, &phase, sizeof phase);
+}
+
+void barrier_arrive(uint64_t *barrier, int expected_bytes)
+{
+    change(barrier, [=](Phase &phase) {
+        phase.bytes += expected_bytes;
+        phase.owed--;
+    });
+}
+
+void barrier_wait(uint64_t *barrier, int parity)
+{
+    for (;;) {
+        Phase phase;
+        make_copies(barrier);
+        memcpy(&phase, barrier, sizeof phase);
+        if (phase.parity != parity)
+            return;
+        yield();
+    }
+}
+
+void queue_box(void *to, uint64_t *barrier, std::function<int(void *)> copy)
+{
+    if ((uintptr_t)to % 1024)
+        give_up("a panel that does not begin at a multiple of 1024 bytes");
+    block().boxes.push_back({to, barrier, copy});
+}
+
+void named_barrier(int threads)
+{
+    block().named.living = threads;
+    block().named.wait();
+}
+
+void queue_product(std::function<void()> product)
+{
+    Thread &own = block().threads[block().current];
+    own.products.push_back({product, own.product_group});
+}
+
+void commit_products()
+{
+    block().threads[block().current].product_group++;
+}
+
+void wait_products(int pending)
+{
+    Thread &own = block().threads[block().current];
+    size_t made = 0;
+    while (made < own.products.size() && own.products[made].group < own.product_group - pending)
+        own.products[made++].make();
+    own.products.erase(own.products.begin(), own.products.begin() + (long)made);
+}
+
 } // namespace cuda_emulation
 
 namespace zinf_cuda
@@ -293,6 +421,13 @@ void *zinf_cuda_scratch(size_t bytes)
     return scratch.data() + (256 - (uintptr_t)scratch.data() % 256) % 256;
 }
 
+static bool hopper;
+
+bool zinf_cuda_hopper(void)
+{
+    return hopper;
+}
+
 void *zinf_cuda_result(void)
 {
     return &result;
@@ -307,6 +442,7 @@ uint64_t zinf_cuda_result_read(void)
 #include "cuda/attention_backward.cu"
 #include "cuda/attention_forward.cu"
 #include "cuda/attention_fp32.cu"
+#include "cuda/attention_hopper.cu"
 #include "cuda/dropout.cu"
 #include "cuda/elementwise.cu"
 #include "cuda/embedding.cu"
@@ -348,4 +484,29 @@ static const struct zinf_ops table = {
 const struct zinf_ops *cuda_emulated_ops(void)
 {
     return &table;
+}
+
+/* The same with attention by the instructions of compute capability 9.0. */
+static void hopper_forward(const struct zinf_attention *op, void *y)
+{
+    hopper = true;
+    zinf_cuda_attention_forward(op, y);
+    hopper = false;
+}
+
+static void hopper_backward(const struct zinf_attention *op, const void *dy, void *dqkv)
+{
+    hopper = true;
+    zinf_cuda_attention_backward(op, dy, dqkv);
+    hopper = false;
+}
+
+const struct zinf_ops *cuda_emulated_hopper_ops(void)
+{
+    static struct zinf_ops with;
+    with = table;
+    with.name = "cuda emulated hopper";
+    with.attention_forward = hopper_forward;
+    with.attention_backward = hopper_backward;
+    return &with;
 }

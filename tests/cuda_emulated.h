@@ -8,5 +8,7 @@
 
 /** From one thread at a time. */
 const struct zinf_ops *cuda_emulated_ops(void);
+/** Attention as on compute capability 9.0, the rest as above. */
+const struct zinf_ops *cuda_emulated_hopper_ops(void);
 
 #endif

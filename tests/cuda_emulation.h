@@ -3,7 +3,8 @@
  * coroutines that change at every barrier. So the kernels' sources can be tested where there is no card: indices, bounds, fragments,
  * barriers, the arithmetic up to its library functions. Not speed, not the memory model of a card, not ptxas.
  *
- * What is made stricter than a card: shared memory starts as NaN; cp.async copies when it is waited for, not before; blocks and threads run
+ * What is made stricter than a card: shared memory starts as NaN; cp.async copies when it is waited for, not before, wgmma multiplies likewise, the
+ * copy engine brings a tile when somebody waits for it; blocks and threads run
  * forwards in one launch and backwards in the next, so that a missing barrier shows; a barrier that not all threads reach ends the test.
  */
 #ifndef ZINF_TESTS_CUDA_EMULATION_H
@@ -53,6 +54,22 @@ int lane();
 void queue_copy(void *to, const void *from, bool valid);
 void commit_copies();
 void wait_copies(int pending);
+
+/* Barriers in shared memory (mbarrier): complete when all that arrive have come, and all bytes that they expect. */
+void barrier_init(uint64_t *barrier, int count);
+void barrier_arrive(uint64_t *barrier, int expected_bytes);
+void barrier_wait(uint64_t *barrier, int parity);
+
+/** A copy to `to` that is made when a thread waits for `barrier`: copy(to) returns the bytes that it has written. */
+void queue_box(void *to, uint64_t *barrier, std::function<int(void *)> copy);
+
+/** Of `threads` threads of the block. */
+void named_barrier(int threads);
+
+/** Products of the calling thread, which wait_products() makes in their order. */
+void queue_product(std::function<void()> product);
+void commit_products();
+void wait_products(int pending);
 
 template <typename T> T exchange(T value, int from)
 {

@@ -150,7 +150,7 @@ inline double dropout_factor(const zinf_dropout &d, uint64_t sample, uint64_t el
     return word[element % 4] >= (uint64_t)((double)d.p * 4294967296.0) ? 1.0 / (1.0 - d.p) : 0.0;
 }
 
-inline std::vector<Backend> all_backends()
+inline std::vector<Backend> all_backends(const std::vector<Backend> &more)
 {
     std::vector<Backend> backends;
     for (zinf_dtype dtype : {ZINF_FP32, ZINF_FP16, ZINF_BF16}) {
@@ -161,6 +161,7 @@ inline std::vector<Backend> all_backends()
             if (*d != &zinf_cpu_device)
                 backends.push_back({(*d)->operations(), dtype, *d, dtype != ZINF_FP32});
     }
+    backends.insert(backends.end(), more.begin(), more.end());
     return backends;
 }
 
@@ -198,9 +199,10 @@ inline bool first_of_program()
 
 } // namespace ops_test
 
-#define INSTANTIATE_OPS_TESTS()                                                                    \
+/** On all backends, and on those that are named here. */
+#define INSTANTIATE_OPS_TESTS(...)                                                                 \
     static const std::vector<ops_test::Backend> ops_backends =                                     \
-        ops_test::first_of_program() ? ops_test::all_backends()                                    \
+        ops_test::first_of_program() ? ops_test::all_backends({__VA_ARGS__})                       \
                                      : std::vector<ops_test::Backend>();                           \
     INSTANTIATE_TEST_SUITE_P(Backends, Ops, testing::ValuesIn(ops_backends),                       \
                              ops_test::backend_name)

@@ -172,10 +172,15 @@ void check(const zinf_ops *ops, const Shape &s, zinf_dtype dtype, bool half_prod
 
 } // namespace
 
+static bool emulated(const zinf_ops *ops)
+{
+    return ops == cuda_emulated_ops() || ops == cuda_emulated_hopper_ops();
+}
+
 /** The emulation of tensor cores is slow, and slower yet under a sanitizer. */
 static bool quick(const zinf_ops *ops)
 {
-    return ops == cuda_emulated_ops() && getenv("ZINF_QUICK");
+    return emulated(ops) && getenv("ZINF_QUICK");
 }
 
 TEST_P(Ops, AttentionOfManyHeadSizes)
@@ -189,6 +194,15 @@ TEST_P(Ops, AttentionOverSeveralTilesAndOddLengths)
     for (int64_t sequence : {1, 2, 63, 64, 65, 131})
         if (sequence % 2 || !quick(ops))
             check(ops, {2, sequence, 2, 2, 24, 0.0f}, dtype, GetParam().half_products);
+}
+
+TEST_P(Ops, AttentionOverMoreTilesThanBuffers)
+{
+    if (ops != cuda_emulated_hopper_ops() && emulated(ops))
+        GTEST_SKIP() << "two buffers, and 131 rows above";
+    check(ops, {1, 650, 1, 1, 16, 0.0f}, dtype, GetParam().half_products);
+    check(ops, {1, 260, 1, 1, 72, 0.0f}, dtype, GetParam().half_products);
+    check(ops, {1, 260, 1, 1, 72, 0.25f}, dtype, GetParam().half_products);
 }
 
 TEST_P(Ops, AttentionWithGroupedQueries)
@@ -241,7 +255,7 @@ TEST_P(Ops, AttentionHasTheSameBitsForAnyNumberOfThreads)
     zinf_cpu_set_threads(1);
     Results one = compute(ops, t);
     for (int threads : {2, 5}) {
-        if (threads == 5 && ops == cuda_emulated_ops())
+        if (threads == 5 && emulated(ops))
             continue; /* has run twice: forwards and backwards */
         zinf_cpu_set_threads(threads);
         Results more = compute(ops, t);
@@ -251,4 +265,5 @@ TEST_P(Ops, AttentionHasTheSameBitsForAnyNumberOfThreads)
     zinf_cpu_set_threads(2);
 }
 
-INSTANTIATE_OPS_TESTS();
+INSTANTIATE_OPS_TESTS({cuda_emulated_hopper_ops(), ZINF_BF16, nullptr, true},
+                      {cuda_emulated_hopper_ops(), ZINF_FP16, nullptr, true});

@@ -158,6 +158,7 @@ part_tests()
     kernels device 60 "$program" --gtest_filter="*/Devices.*/$([ -n "$try" ] && echo cpu || echo cuda)"
     kernels products 90 "$program" --gtest_filter="$(cases 'Matmul*')"
     kernels attention 120 "$program" --gtest_filter="$(cases 'Attention*')"
+    kernels "attention by mma.sync" 60 env ZINF_ATTENTION=mma "$program" --gtest_filter="$(cases 'Attention*')"
     kernels loss 60 "$program" --gtest_filter="$(cases 'Loss*')"
     kernels "updates (1 M elements of AdamW bit for bit)" 90 "$program" --gtest_filter="$(cases "$updates")"
     kernels others 90 "$program" --gtest_filter="$(cases '*')$(others "Matmul* Attention* Loss* $updates")"
@@ -184,6 +185,7 @@ part_train()
     [ -n "$python" ] || echo "no python with PyTorch that sees this card: PYTHON=... names one" | tee -a "$results.log"
     [ -z "$python" ] || piece "PyTorch's operations" 110 "$python" "$here/torch_peer.py" operations --device "$GPU_CHECK_DEVICE" --values "$values"
     piece "operations" 70 sh "$here/operations.sh" "$values" operations
+    piece "attention by mma.sync" 50 sh "$here/operations.sh" "$values" mma
     for model in gpt2 llama; do
         piece "training, $model" 130 sh "$here/speed.sh" "$model" "$values"
         [ -n "$python" ] || continue

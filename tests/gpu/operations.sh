@@ -2,6 +2,7 @@
 # What `zinf bench device` measures against what it is to reach; run by tests/gpu/check.sh, which reads the lines that begin with "result".
 #
 #   operations.sh VALUES operations    products, attention, what moves bytes; attention beside PyTorch's in VALUES
+#   operations.sh VALUES mma           attention without the instructions of compute capability 9.0, beside FlashAttention-2's in VALUES
 #   operations.sh VALUES copies        copies between device and host
 #   operations.sh VALUES gpt2|llama    training beside PyTorch: figures that speed.sh and torch_peer.py have left in VALUES
 #
@@ -28,6 +29,7 @@ gpt2 | llama)
     exit ;;
 esac
 
+[ "$2" != mma ] || export ZINF_ATTENTION=mma
 bench=$(mktemp)
 trap 'rm -f "$bench"' EXIT
 ./zinf bench device --json --device "$GPU_CHECK_DEVICE" ${GPU_CHECK_TRY:+--seconds 0.01 --rounds 2} > "$bench"
@@ -40,7 +42,7 @@ awk -F'"' '
     $2 ~ /_per_s$/ && $2 !~ /^peak/ { rate = $3; gsub(/[: ,]/, "", rate) }
     $2 ~ /^of_/ { of = $3; gsub(/[: ,]/, "", of) }
     /^ *}/ && name != "" { printf "%s\t%s\t%s\t%s\t%s\n", name, dtype, shape, rate, of; name = "" }' "$bench" > "$bench.tsv"
-awk -F'\t' '{ printf "%s %s (%s)\t%s\n", $1, $2, $3, $4 }
+[ "$2" = mma ] || awk -F'\t' '{ printf "%s %s (%s)\t%s\n", $1, $2, $3, $4 }
     $1 == "product" && $2 == "bf16" { printf "product\t%s\n", $4 }' "$bench.tsv" >> "$values"
 
 awk -F'\t' -v what="$2" -v values="$values" '
@@ -49,15 +51,20 @@ awk -F'\t' -v what="$2" -v values="$values" '
     BEGIN { while ((getline line < values) > 0) { split(line, f, "\t"); of[f[1]] = f[2] } }
     what == "operations" && $1 == "product" { result("product, " $2 ", " $3, sprintf("%.0f TFLOP/s", $4 / 1e12), "the limit of what follows", "measured") }
     what == "operations" && $1 == "copy" { result("copy inside the device", sprintf("%.0f GB/s read and written", $4 / 1e9), "the limit of what follows", "measured") }
-    what == "operations" && $1 == "attention" {
+    (what == "operations" || what == "mma") && $1 == "attention" {
         split($3, f, /[ ,]+/)
         place = "head size " f[3] ", sequence " f[5]
         own = sprintf("%.0f TFLOP/s", $4 / 1e12)
         sdpa = of["torch attention " place]; flash = of["torch flash attention " place]
+        if (what == "mma") {
+            if (flash == "") result("attention by mma.sync, " place, own, "at least 0.95 of FlashAttention-2", "not measured: no PyTorch")
+            else result("attention by mma.sync, " place, sprintf("%s, %.2f of FlashAttention-2", own, $4 / flash), "at least 0.95", judge($4 / flash, 0.95))
+            next
+        }
         if (sdpa == "") result("attention forward and backward, " place, own, "at least 0.80 of PyTorch", "not measured: no PyTorch")
         else result("attention forward and backward, " place, sprintf("%s, %.2f of SDPA (%s)", own, $4 / sdpa, of["torch attention backend " place]),
                     "at least 0.80", judge($4 / sdpa, 0.80))
-        if (flash != "") result("the same beside FlashAttention-2, " place, sprintf("%.2f", $4 / flash), "at least 0.95", judge($4 / flash, 0.95))
+        if (flash != "") result("the same beside FlashAttention-2, " place, sprintf("%.2f", $4 / flash), "", "measured")
     }
     what == "operations" && ($1 ~ /^(AdamW|cross-entropy|cast)$/ || $1 ~ /norm/) {
         result($1 " " $2 " (" $3 ")", sprintf("%.0f GB/s, %.2f of the copy", $4 / 1e9, $5), "at least 0.85", judge($5, 0.85)) }
