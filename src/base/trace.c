@@ -12,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/status.h"
 
 static FILE *file;
+static bool tool; /* a profiler listens */
 static int process;
 static long long transfers;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -24,6 +26,8 @@ static const char *const rows[ZINF_TRACE_LANES] = {"compute", "communication", "
 void zinf_trace_open(int rank)
 {
     const char *path = getenv("ZINF_TRACE");
+    tool = zinf_trace_tool.open && zinf_trace_tool.open();
+    zinf_trace_thread("compute");
     if (!path || !*path || file)
         return;
     char *name = zinf_format("%s.%d.json", path, rank);
@@ -58,12 +62,42 @@ void zinf_trace_close(void)
 
 bool zinf_trace_on(void)
 {
-    return __builtin_expect(file != NULL, 0);
+    return __builtin_expect(file != NULL || tool, 0);
+}
+
+void zinf_trace_push(const char *name)
+{
+    if (tool)
+        zinf_trace_tool.push(name);
+}
+
+void zinf_trace_pop(void)
+{
+    if (tool)
+        zinf_trace_tool.pop();
+}
+
+void zinf_trace_thread(const char *name)
+{
+    if (tool)
+        zinf_trace_tool.name_thread(name);
+}
+
+double zinf_trace_begin(const char *name)
+{
+    zinf_trace_push(name);
+    return zinf_clock_s();
+}
+
+void zinf_trace_end(enum zinf_trace_lane lane, const char *name, double begin_s)
+{
+    zinf_trace_event(lane, name, begin_s, zinf_clock_s());
+    zinf_trace_pop();
 }
 
 void zinf_trace_event(enum zinf_trace_lane lane, const char *name, double begin_s, double end_s)
 {
-    if (!zinf_trace_on())
+    if (!file)
         return;
     pthread_mutex_lock(&lock);
     if (lane != ZINF_TRACE_IO)

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "base/trace.h"
 #include "train/terminal.h"
 
 static const char *const names[ZINF_ACTIVITY_COUNT] = {
@@ -58,6 +59,7 @@ void zinf_activity_start(struct zinf_activities *activities, enum zinf_activity 
     charge(activities);
     const enum zinf_activity owner = owner_of(activities, activity);
     activities->stack[activities->depth++] = owner;
+    zinf_trace_push(names[activity]);
     activities->totals.rows[owner].calls += owner == activity;
 }
 
@@ -68,6 +70,7 @@ void zinf_activity_stop(struct zinf_activities *activities, enum zinf_activity a
     ZINF_ASSERT(owner == activity || keeps_all(owner));
     charge(activities);
     activities->depth--;
+    zinf_trace_pop();
 }
 
 void zinf_activity_move(struct zinf_activities *activities, enum zinf_activity from,

@@ -485,13 +485,13 @@ static void walk_plan(struct walk *walk)
             walk->wait_s = zinf_device_times_decided(times, walk->index);
         if (walk->input)
             zinf_device_times_start(times, walk->index, activity);
-        double begin_s = zinf_trace_on() ? zinf_clock_s() : 0;
+        double begin_s = zinf_plan_trace_begin(walk->plan, ZINF_LANE_COMPUTE, walk->index);
         zinf_activity_start(activities, activity);
         carry_out(walk, operation);
         zinf_activity_stop(activities, activity);
         if (walk->input)
             zinf_device_times_stop(times, walk->index);
-        zinf_plan_trace(walk->plan, ZINF_LANE_COMPUTE, walk->index, begin_s);
+        zinf_plan_trace_end(walk->plan, ZINF_LANE_COMPUTE, walk->index, begin_s);
         tell(walk);
         zinf_zero_done(zero);
     }
@@ -515,7 +515,9 @@ void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
     step->pass.batch = step->options.batch;
     step->pass.training = true;
     step->pass.step = input->step;
+    zinf_trace_push("step");
     walk_plan(&walk);
+    zinf_trace_pop();
     read_report(&walk);
     result->comm_bytes = comm->bytes_sent - sent;
     ZINF_ASSERT(result->comm_bytes == walk.plan->comm_bytes);

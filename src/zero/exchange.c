@@ -162,7 +162,7 @@ static void carry_out(void *context, int64_t index)
     const struct zinf_plan_operation *operation = &zero->plan->operations[ZINF_LANE_COMM][index];
     bool staged = zinf_staged(zero);
     zinf_lanes_wait(zero->lanes, ZINF_LANE_COMPUTE, operation->wait_other);
-    double begin_s = zinf_trace_on() ? zinf_clock_s() : 0;
+    double begin_s = zinf_plan_trace_begin(zero->plan, ZINF_LANE_COMM, index);
     switch (operation->kind) {
     case ZINF_PLAN_GATHER_WINDOW:
     case ZINF_PLAN_GATHER_WEIGHTS:
@@ -187,7 +187,7 @@ static void carry_out(void *context, int64_t index)
     default:
         ZINF_ASSERT(!"an operation of the compute lane in the communication lane");
     }
-    zinf_plan_trace(zero->plan, ZINF_LANE_COMM, index, begin_s);
+    zinf_plan_trace_end(zero->plan, ZINF_LANE_COMM, index, begin_s);
 }
 
 static void describe(void *context, enum zinf_lane lane, int64_t index, char *out, size_t out_bytes)

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "base/status.h"
 
 static const double shortest_nap_s = 50e-6;
@@ -123,6 +124,7 @@ static void *mover(void *argument)
     omp_set_num_threads(
         1); /* its kernels run on this thread alone; the compute lane has the cores */
     zinf_clock_precise_naps();
+    zinf_trace_thread("mover");
     pthread_mutex_lock(&lanes->mutex);
     while (!lanes->stop) {
         int64_t index = lanes->done[ZINF_LANE_COMM];

@@ -522,8 +522,17 @@ void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64
     snprintf(out, out_bytes, "%s%s%s", verb[operation->kind], *name ? " " : "", name);
 }
 
-void zinf_plan_trace(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
-                     double begin_s)
+double zinf_plan_trace_begin(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index)
+{
+    char text[160];
+    if (!zinf_trace_on())
+        return 0;
+    zinf_plan_describe(plan, lane, index, text, sizeof text);
+    return zinf_trace_begin(text);
+}
+
+void zinf_plan_trace_end(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
+                         double begin_s)
 {
     static const enum zinf_trace_lane rows[] = {ZINF_TRACE_COMPUTE, ZINF_TRACE_COMMUNICATION,
                                                 ZINF_TRACE_UPDATE};
@@ -531,5 +540,5 @@ void zinf_plan_trace(const struct zinf_plan *plan, enum zinf_lane lane, int64_t 
     if (!zinf_trace_on())
         return;
     zinf_plan_describe(plan, lane, index, text, sizeof text);
-    zinf_trace_event(rows[lane], text, begin_s, zinf_clock_s());
+    zinf_trace_end(rows[lane], text, begin_s);
 }

@@ -116,9 +116,11 @@ void zinf_plan_block_name(const struct zinf_model *model, int block, char *out, 
 void zinf_plan_describe(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index, char *out,
                         size_t out_bytes);
 
-/** The operation lasted from begin_s until now: into the trace, if there is one. */
-void zinf_plan_trace(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
-                     double begin_s);
+/** The calling thread begins an operation: for the trace, if there is one. @return for zinf_plan_trace_end() */
+double zinf_plan_trace_begin(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index);
+/** And has ended it. */
+void zinf_plan_trace_end(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
+                         double begin_s);
 
 /** Doubles each rank sends in AGREE and in REPORT. */
 enum { ZINF_AGREE_COUNT = 8, ZINF_REPORT_COUNT = 12 };

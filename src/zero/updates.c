@@ -121,17 +121,33 @@ static bool start_read(struct zinf_updates *u)
     return true;
 }
 
-void zinf_updates_trace(const struct zinf_updates *u, int record, int64_t step, double begin_s,
-                        const char *what)
+static void name_update(const struct zinf_updates *u, int record, int64_t step, const char *what,
+                        char out[192])
 {
-    char block[96], text[192];
-    if (!zinf_trace_on())
-        return;
+    char block[96];
     zinf_plan_block_name(u->zero->options.model, u->zero->records[record].block, block,
                          sizeof block);
-    snprintf(text, sizeof text, "%s, record %d, step %lld%s", block, record + 1, (long long)step,
-             what);
-    zinf_trace_event(ZINF_TRACE_UPDATE, text, begin_s, zinf_clock_s());
+    snprintf(out, 192, "%s, record %d, step %lld%s", block, record + 1, (long long)step, what);
+}
+
+double zinf_updates_trace_begin(const struct zinf_updates *u, int record, int64_t step,
+                                const char *what)
+{
+    char text[192];
+    if (!zinf_trace_on())
+        return zinf_clock_s();
+    name_update(u, record, step, what, text);
+    return zinf_trace_begin(text);
+}
+
+void zinf_updates_trace_end(const struct zinf_updates *u, int record, int64_t step, double begin_s,
+                            const char *what)
+{
+    char text[192];
+    if (!zinf_trace_on())
+        return;
+    name_update(u, record, step, what, text);
+    zinf_trace_end(ZINF_TRACE_UPDATE, text, begin_s);
 }
 
 static void store(struct zinf_updates *u, int record, bool spare)
@@ -158,12 +174,12 @@ static bool update_head(struct zinf_updates *u)
     zinf_lanes_unlock(zero->lanes);
     double begin_s = zinf_clock_s();
     char *buffer = zinf_ring_next(&zero->update_ring);
-    double read_s = zinf_clock_s();
+    double read_s = zinf_updates_trace_begin(u, record, step, "");
     struct zinf_update_moved before = ring_bytes(u);
     zinf_zero_update_record(zero, record, buffer, &update, early);
     store(u, record, early);
     double end_s = zinf_clock_s();
-    zinf_updates_trace(u, record, step, read_s, "");
+    zinf_updates_trace_end(u, record, step, read_s, "");
     zinf_lanes_lock(zero->lanes);
     count_moved(u, step, before);
     u->totals.records++;
@@ -230,6 +246,7 @@ static bool undo_step(struct zinf_updates *u)
 static void *carry_out(void *argument)
 {
     struct zinf_updates *u = argument;
+    zinf_trace_thread("update");
     if (!zinf_staged(u->zero))
         zinf_cpu_thread_alone(); /* the cores are the compute lane's */
     zinf_lanes_lock(u->zero->lanes);

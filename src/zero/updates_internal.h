@@ -58,9 +58,11 @@ static inline int64_t zinf_updates_parity(int64_t step)
     return step & 1;
 }
 
-/** Into the trace: "layer 3, record 17, step 2" and `what`, from begin_s until now. */
-void zinf_updates_trace(const struct zinf_updates *u, int record, int64_t step, double begin_s,
-                        const char *what);
+/** For the trace: "layer 3, record 17, step 2" and `what`. @return now */
+double zinf_updates_trace_begin(const struct zinf_updates *u, int record, int64_t step,
+                                const char *what);
+void zinf_updates_trace_end(const struct zinf_updates *u, int record, int64_t step, double begin_s,
+                            const char *what);
 
 /* Records in host memory (updates_memory.c); all with the lock of the lanes. */
 

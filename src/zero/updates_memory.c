@@ -150,7 +150,7 @@ static void carry_out(struct zinf_updates *u, int record, enum half half)
     struct zinf_update update = u->update[zinf_updates_parity(step)];
     u->current = record;
     zinf_lanes_unlock(zero->lanes);
-    double begin_s = zinf_clock_s();
+    double begin_s = zinf_updates_trace_begin(u, record, step, names[half]);
     ZINF_ASSERT(zinf_fault("update", NULL) == 0);
     if (half == WHOLE)
         zinf_zero_update_record(zero, record, NULL, &update, false);
@@ -159,7 +159,7 @@ static void carry_out(struct zinf_updates *u, int record, enum half half)
     else
         zinf_zero_update_rest(zero, record, &update);
     double end_s = zinf_clock_s();
-    zinf_updates_trace(u, record, step, begin_s, names[half]);
+    zinf_updates_trace_end(u, record, step, begin_s, names[half]);
     zinf_lanes_lock(zero->lanes);
     u->current = -1;
     u->totals.busy_s += end_s - begin_s;
