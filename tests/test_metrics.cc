@@ -44,6 +44,9 @@ struct zinf_metrics example()
     m.rss_bytes = 123456789;
     m.device_bytes = 1;
     m.pinned_bytes = 2;
+    m.wait_update_s = 0.125;
+    m.early_records = 3;
+    m.refused_records = 4;
     return m;
 }
 
@@ -60,7 +63,8 @@ TEST(Metrics, ALineHasTheContractsKeysInItsOrder)
                  "\"nvme_read_bytes\": 0, \"nvme_write_bytes\": 0, "
                  "\"comm_bytes\": 9007199254740993, \"wait_nvme_s\": 0, \"wait_comm_s\": 0.25, "
                  "\"wait_data_s\": 0, \"rss_bytes\": 123456789, \"device_bytes\": 1, "
-                 "\"pinned_bytes\": 2}\n");
+                 "\"pinned_bytes\": 2, \"wait_update_s\": 0.125, \"early_records\": 3, "
+                 "\"refused_records\": 4}\n");
 }
 
 TEST(Metrics, TheLongestNumbersFitALine)
@@ -68,11 +72,11 @@ TEST(Metrics, TheLongestNumbersFitALine)
     char line[ZINF_METRICS_LINE_BYTES];
     struct zinf_metrics m = example();
     m.step = m.samples = m.tokens = m.skipped = m.nvme_read_bytes = m.nvme_write_bytes =
-        m.comm_bytes = m.rss_bytes = m.device_bytes = m.pinned_bytes =
-            std::numeric_limits<int64_t>::min();
+        m.comm_bytes = m.rss_bytes = m.device_bytes = m.pinned_bytes = m.early_records =
+            m.refused_records = std::numeric_limits<int64_t>::min();
     m.epoch = m.loss = m.lr = m.grad_norm = m.loss_scale = -2.2250738585072014e-308;
     m.step_s = m.tokens_per_s = m.tflops = m.mfu = m.wait_nvme_s = m.wait_comm_s = m.wait_data_s =
-        -1.23456789e-300;
+        m.wait_update_s = -1.23456789e-300;
     zinf_metrics_print(&m, line);
     double values[ZINF_METRIC_COUNT];
     EXPECT_TRUE(zinf_metrics_parse(line, values));

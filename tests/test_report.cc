@@ -270,7 +270,7 @@ TEST(Report, CsvHoldsEveryLineAndLeavesAbsentValuesEmpty)
     EXPECT_EQ(lines.size(), 1u + 100u + 7u);
     EXPECT_EQ(lines[0].find("run,step,epoch,samples,tokens,loss,lr,grad_norm"), 0u);
     for (const std::string &line : lines)
-        EXPECT_EQ(std::count(line.begin(), line.end(), ','), 26 + (&line != &lines[0]));
+        EXPECT_EQ(std::count(line.begin(), line.end(), ','), 29 + (&line != &lines[0]));
     EXPECT_EQ(lines[1].find("\"a,b\",1,0,0,0,"), 0u);
     EXPECT_TRUE(contains(csv, ",,0,0,")); // the skipped step's norm
     EXPECT_TRUE(contains(lines[1], ",19600000,")) << "a count in full, not 1.96e+07: " << lines[1];

@@ -431,7 +431,10 @@ TEST(Results, ReadAgainTheySayTheSame)
                             .wait_data_s = 0.75,
                             .rss_bytes = 14,
                             .device_bytes = 15,
-                            .pinned_bytes = 16};
+                            .pinned_bytes = 16,
+                            .wait_update_s = 0.25,
+                            .early_records = 17,
+                            .refused_records = 18};
     zinf_evaluation evaluation = {};
     evaluation.step = 9;
     evaluation.loss = 2.5;

@@ -49,6 +49,10 @@ again() {
     thrown=$(echo "$line" | sed -n 's/.*new weights of \([0-9]*\) more thrown away.*/\1/p')
     [ -z "${SAY:-}" ] || echo "$name: $percent % $thrown thrown"
     early=$((early + ${percent:-0})) refused=$((refused + ${thrown:-0}))
+    # metrics.jsonl says it step by step; what the last step's lane did behind its line is in the end table alone
+    told=$(sed -n 's/.*"refused_records": *\([0-9]*\).*/\1/p' "$work/$name/metrics.jsonl" | awk '{ n += $1 } END { print n + 0 }')
+    { [ "${thrown:-0}" -gt 0 ] || [ "$told" -eq 0 ]; } && { [ "${thrown:-0}" -le 6 ] || [ "$told" -gt 0 ]; } ||
+        fail "$name: $thrown thrown away on a rank at the end, in the lines $told"
 }
 
 # clipped RUN LIMIT: steps whose norm is above it

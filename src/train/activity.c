@@ -15,8 +15,8 @@
 #include "train/terminal.h"
 
 static const char *const names[ZINF_ACTIVITY_COUNT] = {
-    "start",       "data wait", "forward",   "loss",       "backward",   "gather wait", "nvme wait",
-    "reduce wait", "norm",      "optimizer", "evaluation", "checkpoint", "logging"};
+    "start",       "data wait",   "forward", "loss",      "backward",   "gather wait", "nvme wait",
+    "update wait", "reduce wait", "norm",    "optimizer", "evaluation", "checkpoint",  "logging"};
 
 void zinf_activities_init(struct zinf_activities *activities)
 {

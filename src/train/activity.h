@@ -21,6 +21,7 @@ enum zinf_activity {
     ZINF_ACTIVITY_BACKWARD,
     ZINF_ACTIVITY_WAIT_GATHER, /* parameters that are not there yet */
     ZINF_ACTIVITY_WAIT_NVME,   /* because the drive has not brought them, or what their update needs */
+    ZINF_ACTIVITY_WAIT_UPDATE, /* because the update lane has not made them */
     ZINF_ACTIVITY_WAIT_REDUCE, /* gradients still under way */
     ZINF_ACTIVITY_NORM,
     ZINF_ACTIVITY_OPTIMIZER,

@@ -233,7 +233,10 @@ static void fill_metrics(struct loop *loop, const struct zinf_step_input *input,
                                           .wait_data_s = result->wait_data_s,
                                           .rss_bytes = (int64_t)result->rss_bytes,
                                           .device_bytes = (int64_t)zinf_run_device_bytes(run),
-                                          .pinned_bytes = (int64_t)result->pinned_bytes};
+                                          .pinned_bytes = (int64_t)result->pinned_bytes,
+                                          .wait_update_s = result->wait_update_s,
+                                          .early_records = (int64_t)result->early_records,
+                                          .refused_records = (int64_t)result->refused_records};
 }
 
 /* A line that could not be written is a warning: the run's state is in its checkpoints. */

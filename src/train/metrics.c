@@ -13,12 +13,12 @@
 #include "base/status.h"
 
 static const char *const names[ZINF_METRIC_COUNT] = {
-    "step",         "epoch",        "samples",     "tokens",          "loss",
-    "lr",           "grad_norm",    "loss_scale",  "skipped",         "step_s",
-    "tokens_per_s", "tflops",       "mfu",         "nvme_read_bytes", "nvme_write_bytes",
-    "comm_bytes",   "wait_nvme_s",  "wait_comm_s", "wait_data_s",     "rss_bytes",
-    "device_bytes", "pinned_bytes", "eval_loss",   "eval_perplexity", "eval_accuracy",
-    "eval_f1"};
+    "step",         "epoch",         "samples",       "tokens",          "loss",
+    "lr",           "grad_norm",     "loss_scale",    "skipped",         "step_s",
+    "tokens_per_s", "tflops",        "mfu",           "nvme_read_bytes", "nvme_write_bytes",
+    "comm_bytes",   "wait_nvme_s",   "wait_comm_s",   "wait_data_s",     "rss_bytes",
+    "device_bytes", "pinned_bytes",  "eval_loss",     "eval_perplexity", "eval_accuracy",
+    "eval_f1",      "wait_update_s", "early_records", "refused_records"};
 
 const char *zinf_metric_name(enum zinf_metric metric)
 {
@@ -103,6 +103,9 @@ void zinf_metrics_print(const struct zinf_metrics *m, char text[ZINF_METRICS_LIN
     add_integer(&line, ZINF_METRIC_RSS_BYTES, m->rss_bytes);
     add_integer(&line, ZINF_METRIC_DEVICE_BYTES, m->device_bytes);
     add_integer(&line, ZINF_METRIC_PINNED_BYTES, m->pinned_bytes);
+    add_measured(&line, ZINF_METRIC_WAIT_UPDATE_S, m->wait_update_s);
+    add_integer(&line, ZINF_METRIC_EARLY_RECORDS, m->early_records);
+    add_integer(&line, ZINF_METRIC_REFUSED_RECORDS, m->refused_records);
     add(&line, "}\n");
 }
 

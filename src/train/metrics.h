@@ -1,7 +1,7 @@
 /*
  * metrics.jsonl: what stands in one line a step, how it is written, how it is read again.
  *
- * Keys, order and units are the contract's (section 3) and never change. Numbers of the mathematics (loss, lr, grad_norm ...) are
+ * Keys, order and units are the contract's (section 3) and never change; what it does not have stands behind. Numbers of the mathematics (loss, lr, grad_norm ...) are
  * written in the shortest form that reads back to the same double; measured times and rates with six digits, more would be noise.
  */
 #ifndef ZINF_TRAIN_METRICS_H
@@ -26,6 +26,8 @@ struct zinf_metrics {
     int64_t nvme_read_bytes, nvme_write_bytes, comm_bytes;
     double wait_nvme_s, wait_comm_s, wait_data_s;
     int64_t rss_bytes, device_bytes, pinned_bytes;
+    double wait_update_s; /* for new weights that the update lane has not made yet; maximum over ranks */
+    int64_t early_records, refused_records; /* sub-groups whose new weights stood before the norm was known; were made in vain. Sum over ranks */
 };
 
 /* What an evaluation found; perplexity for causal-lm, accuracy and f1 for classification. */
@@ -46,7 +48,7 @@ void zinf_evaluation_print(const struct zinf_evaluation *evaluation,
 /** The shortest decimal that reads back to the same double, "null" when `value` is not finite. */
 void zinf_number_print(double value, char text[ZINF_NUMBER_BYTES]);
 
-/* Columns of a read line, in the order of the file; the last four are an evaluation's. */
+/* Columns of a read line: the contract's in the order of the file, then an evaluation's four, then what the contract does not have. */
 enum zinf_metric {
     ZINF_METRIC_STEP,
     ZINF_METRIC_EPOCH,
@@ -74,6 +76,9 @@ enum zinf_metric {
     ZINF_METRIC_EVAL_PERPLEXITY,
     ZINF_METRIC_EVAL_ACCURACY,
     ZINF_METRIC_EVAL_F1,
+    ZINF_METRIC_WAIT_UPDATE_S,
+    ZINF_METRIC_EARLY_RECORDS,
+    ZINF_METRIC_REFUSED_RECORDS,
     ZINF_METRIC_COUNT
 };
 

@@ -120,6 +120,9 @@ static void read_metrics(struct zinf_metrics *metrics, const struct zinf_json *o
     metrics->rss_bytes = zinf_json_integer(object, "rss_bytes", 0);
     metrics->device_bytes = zinf_json_integer(object, "device_bytes", 0);
     metrics->pinned_bytes = zinf_json_integer(object, "pinned_bytes", 0);
+    metrics->wait_update_s = zinf_json_number(object, "wait_update_s", NAN);
+    metrics->early_records = zinf_json_integer(object, "early_records", 0);
+    metrics->refused_records = zinf_json_integer(object, "refused_records", 0);
 }
 
 void zinf_results_read(struct zinf_results *results, const char *path)

@@ -256,7 +256,10 @@ enum {
     REPORT_NVME_READ,
     REPORT_NVME_WRITE,
     REPORT_BEFORE_READ,
-    REPORT_BEFORE_WRITE
+    REPORT_BEFORE_WRITE,
+    REPORT_WAIT_UPDATE,
+    REPORT_EARLY,
+    REPORT_REFUSED
 };
 
 /* From NVMe by all but the update lane, since the run began. */
@@ -264,6 +267,17 @@ static int64_t bytes_read(const struct zinf_step *step)
 {
     return step->options.zero->fetch_ring.read_bytes +
            zinf_activations_store(&step->activations)->read_bytes;
+}
+
+/* Since the last report: what was decided behind it counts in the next. */
+static void report_updates(struct zinf_step *step, struct zinf_zero *zero)
+{
+    struct zinf_updates_totals now = {0};
+    if (zero->updates)
+        now = zinf_updates_totals(zero->updates);
+    zero->report[REPORT_EARLY] = (double)(now.early_records - step->told.early_records);
+    zero->report[REPORT_REFUSED] = (double)(now.refused_records - step->told.refused_records);
+    step->told = now;
 }
 
 static void set_report(struct walk *walk)
@@ -284,6 +298,8 @@ static void set_report(struct walk *walk)
     zero->report[REPORT_NVME_WRITE] = (double)(inputs->write_bytes - walk->write_bytes);
     zero->report[REPORT_BEFORE_READ] = (double)before_read;
     zero->report[REPORT_BEFORE_WRITE] = (double)before_write;
+    zero->report[REPORT_WAIT_UPDATE] = update_s;
+    report_updates(walk->step, zero);
 }
 
 static void read_report(struct walk *walk)
@@ -300,6 +316,9 @@ static void read_report(struct walk *walk)
         result->nvme_write_bytes += theirs[REPORT_NVME_WRITE];
         result->before_read_bytes += theirs[REPORT_BEFORE_READ];
         result->before_write_bytes += theirs[REPORT_BEFORE_WRITE];
+        result->wait_update_s = fmax(result->wait_update_s, theirs[REPORT_WAIT_UPDATE]);
+        result->early_records += theirs[REPORT_EARLY];
+        result->refused_records += theirs[REPORT_REFUSED];
     }
 }
 
@@ -436,7 +455,7 @@ static void wait_for_operation(struct walk *walk, enum zinf_plan_kind kind)
     zinf_activity_stop(activities, waiting);
     zinf_activity_move(activities, waiting, ZINF_ACTIVITY_WAIT_NVME,
                        zinf_lanes_delay_s(lanes, ZINF_DELAY_DRIVE) - drive_s);
-    zinf_activity_move(activities, waiting, ZINF_ACTIVITY_OPTIMIZER,
+    zinf_activity_move(activities, waiting, ZINF_ACTIVITY_WAIT_UPDATE,
                        zinf_lanes_delay_s(lanes, ZINF_DELAY_UPDATE) - update_s);
 }
 

@@ -41,6 +41,7 @@ struct zinf_step {
     float *statistics;       /* (2, T) of the final norm */
     struct zinf_loss loss;   /* (T) each */
     struct zinf_device_times times;
+    struct zinf_updates_totals told; /* of the update lane, as reported last */
     struct zinf_batch_copy copy; /* of ids and losses, where device memory is not the host's */
     float *dy;               /* (T, C) gradient of `normalized` */
     void *dx;                /* (T, C) gradient on its way down */
@@ -87,6 +88,8 @@ struct zinf_step_result {
     double signals[4]; /* maximum over ranks */
     double wait_comm_s, wait_data_s, wait_nvme_s, rss_bytes, pinned_bytes; /* maximum over ranks */
     double nvme_read_bytes, nvme_write_bytes; /* of this step without its update, which may go on under the next; sum over ranks */
+    double wait_update_s;                    /* for weights that the update lane makes; maximum over ranks */
+    double early_records, refused_records;   /* see zinf_updates_totals; sum over ranks */
     double before_read_bytes, before_write_bytes; /* of the update of the step before; sum over ranks */
     int64_t comm_bytes; /* this rank's, counted by the communicator */
     struct zinf_nonfinite nonfinite; /* trace only */
