@@ -150,7 +150,7 @@ inline double dropout_factor(const zinf_dropout &d, uint64_t sample, uint64_t el
     return word[element % 4] >= (uint64_t)((double)d.p * 4294967296.0) ? 1.0 / (1.0 - d.p) : 0.0;
 }
 
-inline std::vector<Backend> all_backends(const std::vector<Backend> &more)
+inline std::vector<Backend> all_backends(const std::vector<Backend> &more = {})
 {
     std::vector<Backend> backends;
     for (zinf_dtype dtype : {ZINF_FP32, ZINF_FP16, ZINF_BF16}) {
