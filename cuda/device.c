@@ -22,6 +22,7 @@
 #include "cuda/link.h"
 #include "cuda/matmul.h"
 #include "cuda/monitor.h"
+#include "cuda/recorder.h"
 #include "cuda/tensor_map.h"
 
 /* OLDEST_MAJOR: of the compute capability that there is code for, see cuda/Makefile.inc. */
@@ -74,7 +75,7 @@ static const char *advice(int code)
 
 void zinf_cuda_check(int code, const char *what, const char *file, int line)
 {
-    if (code == cudaSuccess)
+    if (code == cudaSuccess || zinf_cuda_recording_failed(code, what))
         return;
     zinf_error_log("CUDA: %s failed at %s:%d: %s (%s)%s", what, file, line,
                    cudaGetErrorString((cudaError_t)code), cudaGetErrorName((cudaError_t)code),
@@ -523,4 +524,5 @@ const struct zinf_device_backend zinf_cuda_device = {
     .native_stream = native_stream,
     .link = &zinf_cuda_link,
     .products = &zinf_cuda_products,
+    .recorder = &zinf_cuda_recorder,
 };

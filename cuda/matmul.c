@@ -24,6 +24,7 @@
 #include "base/status.h"
 #include "cuda/cuda.h"
 #include "cuda/libraries.h"
+#include "cuda/recorder.h"
 
 /* The functions used, by the names they have in the library. */
 #define FUNCTIONS(X)                                                                               \
@@ -69,7 +70,8 @@ static struct {
 /** What only descriptors can do wrong: a wrong attribute is a mistake of this file. */
 static void must(cublasStatus_t status, const char *what)
 {
-    if (status == CUBLAS_STATUS_SUCCESS)
+    if (status == CUBLAS_STATUS_SUCCESS ||
+        zinf_cuda_recording_failed(cudaErrorStreamCaptureInvalidated, what))
         return;
     zinf_error_log("cuBLASLt: %s failed with status %d", what, (int)status);
     zinf_abort(ZINF_E_RUNTIME);

@@ -56,8 +56,21 @@ static void keep(struct work *work, const void *op, size_t bytes, const int *poi
         work->pointers[i] = real(work->pointers[i]);
 }
 
+/* What is recorded instead of done: a thread's. */
+struct tape {
+    struct work *works; /* (count) */
+    int count;
+};
+static _Thread_local struct tape *tape;
+
 static void issue(struct work *work)
 {
+    if (tape) {
+        ZINF_ASSERT(!work->result); /* nobody has computed it */
+        tape->works = zinf_realloc(tape->works, (size_t)(tape->count + 1) * sizeof *tape->works);
+        tape->works[tape->count++] = *work;
+        return;
+    }
     pthread_mutex_lock(&late.mutex);
     append(current, work);
     if (work->result)
@@ -337,6 +350,7 @@ static void copy(struct zinf_device *device, enum zinf_stream stream, void *to, 
 {
     const struct work work = {.kind = COPY, .to = to, .from = from, .bytes = bytes};
     bool waits = false;
+    ZINF_ASSERT(!tape);
     (void)device;
     pthread_mutex_lock(&late.mutex);
     for (int i = 0; i < 2; i++) {
@@ -353,6 +367,7 @@ static void copy(struct zinf_device *device, enum zinf_stream stream, void *to, 
 static void record(struct zinf_device *device, int event, enum zinf_stream stream)
 {
     (void)device;
+    ZINF_ASSERT(!tape);
     pthread_mutex_lock(&late.mutex);
     ZINF_ASSERT(event >= 0 && event < late.event_count);
     const struct work work = {
@@ -364,6 +379,7 @@ static void record(struct zinf_device *device, int event, enum zinf_stream strea
 static void wait_for(struct zinf_device *device, enum zinf_stream stream, int event)
 {
     (void)device;
+    ZINF_ASSERT(!tape);
     pthread_mutex_lock(&late.mutex);
     ZINF_ASSERT(event >= 0 && event < late.event_count);
     if (late.events[event].recorded == 0) {
@@ -441,6 +457,51 @@ static double elapsed(struct zinf_device *device, int first, int second)
     return s;
 }
 
+/* ---- recordings ---- */
+
+/* A recording keeps the operations with their arguments: a stale one is a wrong number. It holds
+ * operations only, and none that the device has not met: ZINF_LATE_RECORDER=refuse fails. */
+static void *record_operations(struct zinf_device *device, void (*call)(void *context),
+                               void *context, size_t *bytes, struct zinf_error *error)
+{
+    const char *wish = getenv("ZINF_LATE_RECORDER");
+    (void)device;
+    ZINF_ASSERT(!tape && current == ZINF_STREAM_COMPUTE);
+    if (wish && !strcmp(wish, "refuse")) {
+        zinf_error_set(error, ZINF_E_RUNTIME,
+                       "this device was told to refuse (ZINF_LATE_RECORDER)");
+        return NULL;
+    }
+    struct tape *own = zinf_alloc(sizeof *own);
+    tape = own;
+    call(context);
+    tape = NULL;
+    *bytes = (size_t)own->count * 1000;
+    return own;
+}
+
+static void launch(struct zinf_device *device, void *recording)
+{
+    const struct tape *own = recording;
+    (void)device;
+    ZINF_ASSERT(!tape && current == ZINF_STREAM_COMPUTE);
+    pthread_mutex_lock(&late.mutex);
+    for (int i = 0; i < own->count; i++)
+        append(ZINF_STREAM_COMPUTE, &own->works[i]);
+    pthread_mutex_unlock(&late.mutex);
+}
+
+static void release(struct zinf_device *device, void *recording)
+{
+    struct tape *own = recording;
+    (void)device;
+    free(own->works);
+    free(own);
+}
+
+static const struct zinf_device_recorder recorder = {
+    .record = record_operations, .launch = launch, .release = release};
+
 static struct zinf_device_backend backend = {
     .name = "late",
     .operations = operations,
@@ -458,6 +519,7 @@ static struct zinf_device_backend backend = {
     .measure = measure,
     .unopened_bytes = unopened_bytes,
     .native_stream = native_stream,
+    .recorder = &recorder,
 };
 
 /* A program that is linked with tests/late_link.c has another. */

@@ -195,6 +195,7 @@ static void print_estimate(const struct zinf_config *config, const struct job *j
     if (e->scratch_bytes) {
         print_row("staging", e->bytes.staging, "host: between the device and the network or drive");
         print_row("scratch", e->scratch_bytes, "device: working memory of its streams");
+        print_row("graphs", e->graph_bytes, "device: recorded blocks at most (zinf.graphs)");
     }
     if (e->bytes.cache)
         print_row("cache", e->bytes.cache, "host");
@@ -245,6 +246,7 @@ static void print_json(const struct job *job, const struct zinf_estimate *e, boo
                 {"cache_bytes", (int64_t)e->bytes.cache},
                 {"staging_bytes", (int64_t)e->bytes.staging},
                 {"scratch_bytes", (int64_t)e->scratch_bytes},
+                {"graphs_bytes", (int64_t)e->graph_bytes},
                 {"device_bytes", (int64_t)e->device_bytes},
                 {"context_bytes", (int64_t)job->budget.context},
                 {"link_bytes", (int64_t)job->budget.link},

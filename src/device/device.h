@@ -111,6 +111,24 @@ struct zinf_device_products {
     void (*take)(struct zinf_device *device, const struct zinf_products *products);
 };
 
+/**
+ * Runs of operations that are put into ZINF_STREAM_COMPUTE in one call, with the arguments they were recorded with. Called by a thread whose
+ * operations go there.
+ */
+struct zinf_device_recorder {
+    /**
+     * Record what `issue` would put into the stream, operations only; none of it is done. Every operation must have been called before in the
+     * same shape. May allocate and wait: not inside a step.
+     * @param bytes  out: device memory this has taken
+     * @return the recording, the caller's until release(); NULL with `error`: what cannot be recorded and why. Nothing has changed then
+     */
+    void *(*record)(struct zinf_device *device, void (*issue)(void *context), void *context,
+                    size_t *bytes, struct zinf_error *error);
+    void (*launch)(struct zinf_device *device, void *recording);
+    /** No launch of it is under way. */
+    void (*release)(struct zinf_device *device, void *recording);
+};
+
 struct zinf_device_backend {
     const char *name; /* "cpu" or "cuda", as in zinf.device */
     const struct zinf_ops *(*operations)(void);
@@ -156,6 +174,7 @@ struct zinf_device_backend {
     void *(*native_stream)(struct zinf_device *device, enum zinf_stream stream);
     const struct zinf_device_link *link; /* NULL: ranks exchange through host memory. link.h chooses */
     const struct zinf_device_products *products; /* NULL: there is nothing to choose */
+    const struct zinf_device_recorder *recorder; /* NULL: nothing is gained by it */
 };
 
 /** The backends that are compiled in, the preferred first, NULL behind the last. "cpu" is always there. */

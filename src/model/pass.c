@@ -10,11 +10,13 @@ enum { CARVE_ALIGNMENT = 64 }; /* bytes: a cache line, and what the widest vecto
 struct zinf_dropout zinf_pass_dropout(const struct zinf_pass *pass, int layer,
                                       enum zinf_dropout_kind kind, double p)
 {
+    if (!pass->training || p == 0) /* no counters: what does not change looks the same */
+        return (struct zinf_dropout){0};
     return (struct zinf_dropout){.key = pass->dropout_key,
                                  .step = pass->step,
                                  .place = 8 * (uint32_t)layer + kind,
                                  .sample = pass->first_sample,
-                                 .p = pass->training ? (float)p : 0};
+                                 .p = (float)p};
 }
 
 struct zinf_dropout_add zinf_pass_dropout_add(const struct zinf_pass *pass, int layer,

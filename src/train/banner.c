@@ -220,6 +220,9 @@ static void say_device(const struct zinf_run *run)
     const struct zinf_device_properties *p = &run->processor.properties;
     if (p->host_addressable && run->config->precision.tf32)
         zinf_info("device      cpu: zinf.tf32 has no effect on CPU ranks, products are fp32's own");
+    if (p->host_addressable && run->config->graphs == ZINF_GRAPHS_ON)
+        zinf_info(
+            "graphs      on has no effect on CPU ranks: they compute what they issue at once");
     if (p->host_addressable) { /* which is in the line above */
         say_why_not(run);
         return;
@@ -308,6 +311,13 @@ static void say_table(struct zinf_run *run, const char *heading,
     free(all);
 }
 
+static void say_graphs(const struct zinf_run *run)
+{
+    char *text = zinf_graphs_text(run->step.graphs);
+    zinf_info("graphs      %s", text);
+    free(text);
+}
+
 void zinf_run_end_table(struct zinf_run *run)
 {
     struct zinf_activity_totals mine = zinf_activities_totals(&run->activities);
@@ -323,6 +333,8 @@ void zinf_run_end_table(struct zinf_run *run)
             "on the device, by events of its compute stream (above: the host, which only asks "
             "for it):",
             &device);
+    if (zinf_staged(&run->zero))
+        say_graphs(run);
     if (run->zero.updates)
         say_update_lane(run);
     run->results.wall_s += mine.wall_s;

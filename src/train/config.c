@@ -336,6 +336,7 @@ static void fill_run(struct zinf_loader *loader)
     struct zinf_config *config = loader->config;
     struct zinf_config_checkpoint *checkpoint = &config->checkpoint;
     const char *activations = string_at(loader, "zinf.memory.activations");
+    const char *graphs = string_at(loader, "zinf.graphs");
     config->memory.device_bytes = size_at(loader, "zinf.memory.device");
     config->memory.host_bytes = size_at(loader, "zinf.memory.host");
     config->memory.nvme_bytes = size_at(loader, "zinf.memory.nvme");
@@ -355,6 +356,9 @@ static void fill_run(struct zinf_loader *loader)
     config->run_dir = copy_at(loader, "zinf.run.dir");
     config->log_jsonl = bool_at(loader, "zinf.log.jsonl");
     config->device = copy_at(loader, "zinf.device");
+    config->graphs = !strcmp(graphs, "on")    ? ZINF_GRAPHS_ON
+                     : !strcmp(graphs, "off") ? ZINF_GRAPHS_OFF
+                                              : ZINF_GRAPHS_AUTO;
     config->bind = zinf_bind_parse(string_at(loader, "zinf.bind"));
     config->watchdog_s = number_at(loader, "zinf.watchdog_s");
 }

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "device/ops.h"
 #include "topology/rankmap.h"
+#include "train/graphs.h"
 #include "train/loss_scale.h"
 #include "train/schedule.h"
 
@@ -133,6 +134,7 @@ struct zinf_config_limits {
 struct zinf_config {
     char *file;
     char *device; /* "auto", "cpu" or "cuda" */
+    enum zinf_graphs_use graphs;
     int ranks;
     struct zinf_config_batch batch;
     struct zinf_config_optimizer optimizer;

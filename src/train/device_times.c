@@ -98,6 +98,8 @@ double zinf_device_times_decided(struct zinf_device_times *times, int64_t decide
         return 0;
     take(times, 1 - times->set, times->untaken, times->count);
     times->untaken = decide;
+    times->step_s =
+        seconds(times, begin_of(times, times->set, 0), end_of(times, times->set, decide - 1));
     return take(times, times->set, 0, decide);
 }
 

@@ -27,6 +27,7 @@ struct zinf_device_times {
     enum zinf_activity *kind; /* (count), equal in all steps */
     int set;                  /* of events: 0 and 1 in turn */
     int64_t untaken;          /* of the last step read: the first operation that was not, count: none */
+    double step_s;            /* from the first operation of the last step read to its DECIDE */
     struct zinf_activity_totals totals; /* of the steps read so far; wall_s is not set */
 };
 

@@ -50,6 +50,8 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         budget->own_memory && ranks > 1 && !budget->through_host && zinf_link_planned();
     if (budget->own_memory)
         run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
+    if (budget->own_memory)
+        run.graph_bytes = zinf_run_graph_bytes(&run);
     zinf_run_choose_kept_layers(&run, true, budget);
     bool uses_nvme = zinf_zero_uses_nvme(&run.zero.options);
     const struct zinf_activations *inputs = &run.step.activations;
@@ -60,6 +62,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         .nvme_bytes = zinf_run_nvme_bytes(&run),
         .input_windows = zinf_activations_store(inputs)->window_count,
         .scratch_bytes = run.scratch_bytes,
+        .graph_bytes = run.graph_bytes,
         .device_bytes = zinf_run_device_bytes(&run),
         .host_bytes = run.host.used_bytes,
         .card_bytes =

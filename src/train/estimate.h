@@ -26,6 +26,7 @@ struct zinf_estimate {
     int input_windows;                          /* in which they pass when they are on NVMe */
     int64_t inputs_nvme_bytes;                  /* that they read, and write, in one step */
     size_t scratch_bytes;                       /* of a GPU's streams */
+    size_t graph_bytes;                         /* that recordings of blocks may take there */
     size_t device_bytes, host_bytes, nvme_bytes; /* in all */
     size_t card_bytes;                          /* device_bytes, and what CUDA and its libraries take beside; 0 on a CPU rank */
     int kept_layers, layers;

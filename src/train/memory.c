@@ -139,6 +139,8 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
         .evaluation_plan = &run->evaluation_plan,
         .dropout_key = zinf_rng_key((uint64_t)config->train.seed, "dropout"),
         .activities = &run->activities,
+        .graphs = config->graphs,
+        .graph_bytes = run->graph_bytes,
         .first_event = zinf_run_step_event(run, training)};
     zinf_zero_layout(&run->zero, &options, plan, &run->device, &run->host);
     zinf_step_layout(&run->step, &step, &run->device, &run->host);
@@ -160,7 +162,7 @@ static void count_memory(struct zinf_run *run, bool training, int kept_layers)
 size_t zinf_run_device_bytes(const struct zinf_run *run)
 {
     return (run->device.base ? run->device.size_bytes : run->device.used_bytes) +
-           run->scratch_bytes;
+           run->scratch_bytes + run->graph_bytes;
 }
 
 static bool fits(const struct zinf_run *run, const struct zinf_budget *budget)

@@ -30,6 +30,12 @@ size_t zinf_run_device_scratch(const struct zinf_run *run)
     return zinf_device_scratch_bytes(&shape);
 }
 
+size_t zinf_run_graph_bytes(const struct zinf_run *run)
+{
+    bool dropout = run->model->attention_dropout > 0 || run->model->residual_dropout > 0;
+    return run->config->graphs == ZINF_GRAPHS_OFF ? 0 : zinf_graphs_bytes(&run->plan, dropout);
+}
+
 void zinf_run_find_processor(struct zinf_run *run)
 {
     const struct zinf_device_backend *backend = NULL;
@@ -118,6 +124,7 @@ static int open_processor(struct zinf_run *run, bool training, struct zinf_error
     if (status || run->processor.properties.host_addressable)
         return status;
     run->scratch_bytes = ZINF_STREAM_COUNT * options.scratch_bytes;
+    run->graph_bytes = training && backend->recorder ? zinf_run_graph_bytes(run) : 0;
     return ZINF_OK;
 }
 

@@ -57,6 +57,7 @@ struct zinf_run {
     double products_s;             /* what that took */
     struct zinf_card card;         /* of its memory what was not asked for */
     size_t scratch_bytes;          /* of its streams, on the device beside the pool; 0 on a CPU rank */
+    size_t graph_bytes;            /* that recordings of its blocks may take there; 0 on a CPU rank */
     struct zinf_pool device, host; /* on a CPU rank both are RAM */
     size_t pinned_bytes;           /* of host, locked in memory */
     struct zinf_budget budget;     /* what this rank may use */
@@ -112,6 +113,8 @@ int zinf_run_open_processor(struct zinf_run *run, bool training);
 int zinf_run_step_event(const struct zinf_run *run, bool training);
 /** Working memory of one stream. Local. */
 size_t zinf_run_device_scratch(const struct zinf_run *run);
+/** What recordings of blocks may take on a device that makes them. After the plans. Local. */
+size_t zinf_run_graph_bytes(const struct zinf_run *run);
 /** Set peak_flops_per_rank: the device's data sheet, else measured by a product. After memory is taken, before weights are there. Collective. */
 void zinf_run_probe_peak(struct zinf_run *run);
 /**
@@ -132,7 +135,7 @@ void zinf_run_build_plans(struct zinf_run *run, bool training);
  */
 int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
                                 const struct zinf_budget *budget);
-/** What this rank takes on its device: the pool, and the scratch of its streams. */
+/** What this rank takes on its device: the pool, the scratch of its streams, and what recordings may take. */
 size_t zinf_run_device_bytes(const struct zinf_run *run);
 /** What this rank puts on NVMe, padding included, as laid out last. */
 size_t zinf_run_nvme_bytes(const struct zinf_run *run);

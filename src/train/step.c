@@ -71,6 +71,13 @@ static void embedding_forward(struct walk *walk, const struct zinf_plan_operatio
     zinf_activations_made(&step->activations, 0);
 }
 
+/* Until zinf_graphs_end() operations alone: they may be put into the stream in one call. */
+static void begin_pass(struct walk *walk)
+{
+    if (walk->input)
+        zinf_graphs_begin(walk->step->graphs, walk->index);
+}
+
 static void layer_forward(struct walk *walk, const struct zinf_plan_operation *operation,
                           const void *weights)
 {
@@ -78,7 +85,9 @@ static void layer_forward(struct walk *walk, const struct zinf_plan_operation *o
     int layer = block_of(walk, operation)->layer;
     const void *x = zinf_activations_input(&step->activations, layer);
     void *y = zinf_activations_make(&step->activations, layer + 1);
+    begin_pass(walk);
     zinf_layer_forward(&step->pass, layer, weights, x, y, step->saved[layer]);
+    zinf_graphs_end(step->graphs);
     zinf_activations_made(&step->activations, layer + 1);
 }
 
@@ -104,8 +113,10 @@ static void head_forward(struct walk *walk, const struct zinf_plan_operation *op
         zinf_batch_copy_begin_loss(&step->copy, &step->pass, &step->loss);
     else if (operation->first)
         zinf_loss_begin(&step->pass, &step->loss);
+    begin_pass(walk);
     zinf_head_forward(&step->pass, block_of(walk, operation), weights, step->normalized,
                       &step->loss);
+    zinf_graphs_end(step->graphs);
 }
 
 static void add_loss(struct walk *walk, const struct zinf_pass *pass, const struct zinf_loss *loss)
@@ -151,8 +162,10 @@ static void head_backward(struct walk *walk, const struct zinf_plan_operation *o
     double scale =
         walk->input->loss_scale * step->options.zero->ranks / (double)walk->input->counted;
     const struct zinf_head_gradients gradients = {(float)scale, first, step->dy, gradient};
+    begin_pass(walk);
     zinf_head_backward(&step->pass, block_of(walk, operation), weights, step->normalized,
                        &step->loss, &gradients);
+    zinf_graphs_end(step->graphs);
 }
 
 static void norm_backward(struct walk *walk, const struct zinf_plan_operation *operation,
@@ -172,10 +185,12 @@ static void layer_backward(struct walk *walk, const struct zinf_plan_operation *
     struct zinf_step *step = walk->step;
     int layer = block_of(walk, operation)->layer;
     const void *x = zinf_activations_input(&step->activations, layer);
+    begin_pass(walk);
     if (layer < step->pass.model->layers - step->options.kept_layers)
         zinf_layer_forward(&step->pass, layer, weights, x, step->normalized, step->saved[layer]);
     const struct zinf_gradients gradients = {step->dx, step->dx, gradient};
     zinf_layer_backward(&step->pass, layer, weights, x, step->saved[layer], &gradients);
+    zinf_graphs_end(step->graphs);
     zinf_activations_drop(&step->activations, layer);
 }
 
@@ -211,6 +226,7 @@ static void decide(struct walk *walk)
         loss += theirs[1];
         for (int i = 0; i < 4; i++)
             result->signals[i] = fmax(result->signals[i], theirs[3 + i]);
+        zinf_graphs_hear(walk->step->graphs, rank, theirs[7]);
     }
     result->loss = loss / (double)input->counted;
     result->grad_norm = sqrt(square_sum) / input->loss_scale;
@@ -245,6 +261,7 @@ static void set_agreement(struct walk *walk)
     zero->agree[2] = walk->counted;
     for (int i = 0; i < 4; i++)
         zero->agree[3 + i] = wishes[i];
+    zero->agree[7] = zinf_graphs_word(walk->step->graphs);
 }
 
 enum {
@@ -537,6 +554,7 @@ void zinf_step_run(struct zinf_step *step, const struct zinf_step_input *input,
     zinf_trace_push("step");
     walk_plan(&walk);
     zinf_trace_pop();
+    zinf_graphs_step_ended(step->graphs, step->times.step_s);
     read_report(&walk);
     result->comm_bytes = comm->bytes_sent - sent;
     ZINF_ASSERT(result->comm_bytes == walk.plan->comm_bytes);

@@ -12,6 +12,7 @@
 #include "train/activity.h"
 #include "train/batch_copy.h"
 #include "train/device_times.h"
+#include "train/graphs.h"
 #include "zero/activations.h"
 #include "zero/zero.h"
 
@@ -29,6 +30,8 @@ struct zinf_step_options {
     const struct zinf_plan *plan, *evaluation_plan;
     struct zinf_rng_key dropout_key;
     struct zinf_activities *activities; /* where the time of the compute lane is counted; borrowed */
+    enum zinf_graphs_use graphs; /* of a device with a recorder */
+    size_t graph_bytes;      /* that recordings may take there */
     int first_event;         /* of the device's: from there on they are the step's, zinf_device_times_events() of them */
 };
 
@@ -42,6 +45,7 @@ struct zinf_step {
     struct zinf_loss loss;   /* (T) each */
     struct zinf_device_times times;
     struct zinf_updates_totals told; /* of the update lane, as reported last */
+    struct zinf_graphs *graphs; /* NULL: none */
     struct zinf_batch_copy copy; /* of ids and losses, where device memory is not the host's */
     float *dy;               /* (T, C) gradient of `normalized` */
     void *dx;                /* (T, C) gradient on its way down */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/calls.h"
 #include "zero/staged.h"
 
 static size_t hidden_bytes(const struct zinf_step_options *o, int64_t rows)
@@ -95,9 +96,27 @@ void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *op
         make_angles(step);
 }
 
+/* Passes of blocks may be recorded, where the device can. */
+static void open_graphs(struct zinf_step *step)
+{
+    const struct zinf_step_options *o = &step->options;
+    struct zinf_device *device = o->zero->options.device;
+    const struct zinf_graphs_options options = {.device = device,
+                                                .plan = o->plan,
+                                                .use = o->graphs,
+                                                .rank = o->zero->rank,
+                                                .device_bytes = o->graph_bytes};
+    if (!zinf_staged(o->zero) || !device->backend->recorder || o->batch == 0)
+        return;
+    step->graphs = zinf_graphs_new(&options);
+    if (step->graphs)
+        step->pass.ops = zinf_calls_operations(step->pass.ops);
+}
+
 int zinf_step_open(struct zinf_step *step, struct zinf_error *error)
 {
     const struct zinf_zero *zero = step->options.zero;
+    open_graphs(step);
     zinf_device_times_open(&step->times, zinf_staged(zero) ? zero->options.device : NULL,
                            step->options.plan, step->options.first_event);
     return zinf_activations_open(&step->activations, error);
@@ -105,6 +124,7 @@ int zinf_step_open(struct zinf_step *step, struct zinf_error *error)
 
 void zinf_step_release(struct zinf_step *step)
 {
+    zinf_graphs_free(step->graphs);
     zinf_activations_close(&step->activations);
     zinf_device_times_close(&step->times);
     free(step->saved);
