@@ -1,12 +1,14 @@
 #!/bin/sh
 # A step on a device with memory of its own gives the bits of the CPU: stages x offload x ranks x types, with accumulation, clipping, skipped
 # steps, evaluation, resume. The device is tests/late_device.c: whatever a run forgets to copy, or to wait for, is a wrong number or a crash.
+# Blocks whose calls stay the same from step to step are recorded and launched (zinf.graphs on) wherever dropout is off: in half of the runs.
 # ZINF_LONG=1: 4 ranks and fp16 as well, each twice.
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 60000
 mkdir "$work/nvme"
 late=$(pwd)/tests/tools/zinf_late
 seed=0 steps=10
+still="--set zinf.model.config.embd_pdrop=0 --set zinf.model.config.attn_pdrop=0 --set zinf.model.config.resid_pdrop=0"
 
 # again NAME AS RANKS STAGE OPTION...: the same steps as AS on the device, with the next seed
 again() {
@@ -15,8 +17,12 @@ again() {
     cpu=$program program=$late
     export ZINF_LATE_SEED=$seed
     shift 2
-    train "$name" "$@"
+    train "$name" "$@" --set zinf.graphs=on
     program=$cpu
+    recorded=$(sed -n 's/.*graphs  *on: \([0-9]*\) of .*/\1/p' "$work/$name/zinf.log")
+    case " $* " in
+    *pdrop=0*) [ "${recorded:-0}" -ge 4 ] || fail "$name: ${recorded:-no} blocks were recorded and launched: $(grep graphs "$work/$name/zinf.log")" ;;
+    esac
     out=$("$tools/metrics_diff" "$work/$other/metrics.jsonl" "$work/$name/metrics.jsonl" 0) || fail "$name (seed $seed) against $other: $out"
     last=$(ls "$work/$other/checkpoints" | grep '^step-.*h5$' | tail -n 1)
     if command -v h5diff > /dev/null; then
@@ -43,6 +49,7 @@ for type in $types; do
         options="$deep --set gradient_accumulation_steps=2 --set zinf.data.eval=$work/text --set zinf.train.eval_every=4
             --set zinf.train.eval_batches=2 --set zinf.train.eval_micro_batch=5"
         [ $type = fp32 ] || options="$options --set $type.enabled=true"
+        [ $type = fp32 ] || options="$options $still"
         for stage in 0 1 2 3; do
             base=$type-$n-$stage
             train $base $n $stage $options
@@ -82,6 +89,7 @@ done
 # shellcheck disable=SC2046,SC2086
 for stage in 1 3; do
     options="--set fp16.enabled=true --set fp16.initial_scale_power=28 --set fp16.hysteresis=1"
+    [ $stage = 1 ] || options="$options $still"
     train skip-$stage 2 $stage $options
     grep -q '"skipped": *[1-9]' "$work/skip-$stage/metrics.jsonl" || fail "no step was skipped"
     again skip-$stage-late skip-$stage 2 $stage $options

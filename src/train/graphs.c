@@ -250,6 +250,14 @@ static void record_all(struct zinf_graphs *graphs)
     }
 }
 
+static int count_recordings(const struct zinf_graphs *graphs)
+{
+    int count = 0;
+    for (int i = 0; i < graphs->count; i++)
+        count += graphs->recordings[i].graph != NULL;
+    return count;
+}
+
 /* Passes that were seen, and those of them that change, or are launched. */
 static int count_passes(const struct zinf_graphs *graphs, int *changing, int *launched)
 {
@@ -283,7 +291,7 @@ static void judge_recorded(struct zinf_graphs *graphs)
     graphs->wish = faster ? KEPT : GIVEN_UP;
     if (!faster)
         snprintf(graphs->why, sizeof graphs->why,
-                 "a step takes %.3f ms on the device with them, %.3f ms without",
+                 "a step takes %.3f ms on the device with them, %.3f without",
                  1e3 * graphs->best_s[1], 1e3 * graphs->best_s[0]);
 }
 
@@ -301,6 +309,11 @@ static void judge(struct zinf_graphs *graphs, double device_s)
         judge_plain(graphs);
     else
         judge_recorded(graphs);
+    if (graphs->wish == GIVEN_UP)
+        zinf_info("graphs      off: %s", graphs->why);
+    else if (graphs->wish == KEPT)
+        zinf_info("graphs      on: a step takes %.3f ms on the device with them, %.3f without",
+                  1e3 * graphs->best_s[1], 1e3 * graphs->best_s[0]);
 }
 
 void zinf_graphs_step_ended(struct zinf_graphs *graphs, double device_s)
@@ -350,6 +363,6 @@ char *zinf_graphs_text(const struct zinf_graphs *graphs)
                  1e3 * graphs->best_s[1], 1e3 * graphs->best_s[0]);
     return zinf_format("on: %d of %d passes of blocks are launched as %d recordings (%.1f MiB on "
                        "the device), the arguments of %d change with every step%s",
-                       launched, seen, graphs->count, (double)graphs->device_bytes / 1048576,
-                       changing, timed);
+                       launched, seen, count_recordings(graphs),
+                       (double)graphs->device_bytes / 1048576, changing, timed);
 }
