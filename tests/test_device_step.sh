@@ -89,7 +89,8 @@ done
 # shellcheck disable=SC2046,SC2086
 for stage in 1 3; do
     options="--set fp16.enabled=true --set fp16.initial_scale_power=28 --set fp16.hysteresis=1"
-    [ $stage = 1 ] || options="$options $still"
+    # in stage 3 the scale of the loss grows and falls, with steps between them in which what depends on it is recorded and launched
+    [ $stage = 1 ] || options="--set fp16.enabled=true --set fp16.initial_scale_power=17 --set fp16.hysteresis=1 --set fp16.loss_scale_window=3 $still"
     train skip-$stage 2 $stage $options
     grep -q '"skipped": *[1-9]' "$work/skip-$stage/metrics.jsonl" || fail "no step was skipped"
     again skip-$stage-late skip-$stage 2 $stage $options
@@ -120,8 +121,9 @@ done
 # Whether an operation took long is the device's to say: forward and backward of each block, step and micro-batch, and no more.
 config "$work/times.json" 3
 # shellcheck disable=SC2086
-program=$late ranks 2 "$work/times.json" --run-dir "$work/times" --set zinf.train.steps=4 $deep --set gradient_accumulation_steps=2 ||
-    fail "exit code $? with the table of the device's times"
+ZINF_LATE_RECORDER=refuse program=$late ranks 2 "$work/times.json" --run-dir "$work/times" --set zinf.train.steps=4 $deep \
+    --set gradient_accumulation_steps=2 $still --set zinf.graphs=on || fail "exit code $? with the table of the device's times"
+grep -q 'warning: graphs: forward layer 0 could not be recorded: this device was told to refuse' "$work/out" || { fail "no word of what was refused"; cat "$work/out"; }
 sed -n '/^on the device/,$p' "$work/out" > "$work/table"
 for row in forward backward; do
     awk -v row=$row '$1 == row && $4 > 0 { n = $6 } END { exit n != 4 * 2 * 8 }' "$work/table" ||
