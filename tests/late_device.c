@@ -60,6 +60,7 @@ static void keep(struct work *work, const void *op, size_t bytes, const int *poi
 struct tape {
     struct work *works; /* (count) */
     int count;
+    bool failed; /* a library's work is not among them */
 };
 static _Thread_local struct tape *tape;
 
@@ -160,7 +161,9 @@ OPERATION(update, zinf_update_op, 0, (const struct zinf_update_op *op),
 /* By the library of the device's maker, if there is one. */
 static void product(const struct zinf_matmul *op)
 {
-    if (!zinf_late_product(op))
+    if (tape && backend.products)
+        tape->failed = true;
+    else if (!zinf_late_product(op))
         matmul(op);
 }
 
@@ -459,6 +462,14 @@ static double elapsed(struct zinf_device *device, int first, int second)
 
 /* ---- recordings ---- */
 
+static void release(struct zinf_device *device, void *recording)
+{
+    struct tape *own = recording;
+    (void)device;
+    free(own->works);
+    free(own);
+}
+
 /* A recording keeps the operations with their arguments: a stale one is a wrong number. It holds
  * operations only, and none that the device has not met: ZINF_LATE_RECORDER=refuse fails. */
 static void *record_operations(struct zinf_device *device, void (*call)(void *context),
@@ -476,6 +487,11 @@ static void *record_operations(struct zinf_device *device, void (*call)(void *co
     tape = own;
     call(context);
     tape = NULL;
+    if (own->failed) {
+        release(device, own);
+        zinf_error_set(error, ZINF_E_RUNTIME, "the library of matrix products cannot be recorded");
+        return NULL;
+    }
     *bytes = (size_t)own->count * 1000;
     return own;
 }
@@ -489,14 +505,6 @@ static void launch(struct zinf_device *device, void *recording)
     for (int i = 0; i < own->count; i++)
         append(ZINF_STREAM_COMPUTE, &own->works[i]);
     pthread_mutex_unlock(&late.mutex);
-}
-
-static void release(struct zinf_device *device, void *recording)
-{
-    struct tape *own = recording;
-    (void)device;
-    free(own->works);
-    free(own);
 }
 
 static const struct zinf_device_recorder recorder = {

@@ -102,6 +102,39 @@ TEST_P(Devices, LanesWaitForEachOthersEvents)
     backend->close(&device);
 }
 
+TEST_P(Devices, RecordingsDoWhatTheirCallsDid)
+{
+    struct Work {
+        const zinf_device_backend *backend;
+        float *memory;
+        float factor;
+    };
+    const auto issue = [](void *context) {
+        const auto *work = static_cast<Work *>(context);
+        const zinf_scale op = {ZINF_FP32, 1024, work->factor};
+        for (int i = 0; i < 3; i++)
+            work->backend->operations()->scale(&op, work->memory);
+    };
+    if (!backend->recorder)
+        GTEST_SKIP() << "the " << backend->name << " device records nothing";
+    std::vector<float> host(1024, 1), back(1024);
+    Work work = {backend, (float *)backend->allocate(&device, 4096), 2};
+    zinf_error error = {};
+    size_t bytes = 0;
+    backend->copy(&device, ZINF_STREAM_COMPUTE, work.memory, host.data(), 4096);
+    issue(&work); /* x 8 */
+    void *made = backend->recorder->record(&device, issue, &work, &bytes, &error);
+    ASSERT_NE(nullptr, made) << error.text;
+    work.factor = 100; /* what is recorded stays */
+    for (int i = 0; i < 2; i++)
+        backend->recorder->launch(&device, made); /* x 64 */
+    backend->copy(&device, ZINF_STREAM_COMPUTE, back.data(), work.memory, 4096);
+    backend->record(&device, 0, ZINF_STREAM_COMPUTE);
+    backend->wait(&device, ZINF_STREAM_HOST, 0);
+    EXPECT_EQ(std::vector<float>(1024, 512), back);
+    backend->recorder->release(&device, made);
+}
+
 TEST_P(Devices, OperationsOfAnotherThreadGoToItsLane)
 {
     float *memory = (float *)backend->allocate(&device, 4096);

@@ -276,13 +276,18 @@ static int count_passes(const struct zinf_graphs *graphs, int *changing, int *la
 static void judge_plain(struct zinf_graphs *graphs)
 {
     double issuing_s = graphs->step_calls > 0 ? graphs->least_s * (double)graphs->step_calls : 0;
+    char dropped[128] = "";
     int changing, launched, seen = count_passes(graphs, &changing, &launched);
     graphs->wish = issuing_s >= worth_a_try * graphs->best_s[0] ? TRYING : GIVEN_UP;
-    if (graphs->wish == GIVEN_UP)
-        snprintf(graphs->why, sizeof graphs->why,
-                 "issuing what could be recorded takes %.1f %% of the device's time (%d of %d "
-                 "passes change with every step, as dropout makes them)",
-                 100 * issuing_s / graphs->best_s[0], changing, seen);
+    if (graphs->wish != GIVEN_UP)
+        return;
+    if (changing > 0)
+        snprintf(dropped, sizeof dropped,
+                 " (%d of %d passes of blocks change with every step, as dropout makes them)",
+                 changing, seen);
+    snprintf(graphs->why, sizeof graphs->why,
+             "issuing what could be recorded takes %.1f %% of the device's time%s",
+             100 * issuing_s / graphs->best_s[0], dropped);
 }
 
 static void judge_recorded(struct zinf_graphs *graphs)

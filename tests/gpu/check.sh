@@ -192,6 +192,7 @@ part_train()
         piece "training, $model, PyTorch" 130 "$python" "$here/torch_peer.py" "$model" --device "$GPU_CHECK_DEVICE" --values "$values"
         piece "training, $model, beside PyTorch" 10 sh "$here/operations.sh" "$values" "$model"
     done
+    piece "CUDA graphs" 90 sh "$here/speed.sh" graphs "$values"
 }
 
 part_offload()

@@ -2,6 +2,7 @@
 # Speed of training on the card, in models of the sizes that people know; run by tests/gpu/check.sh, which reads the lines that begin with "result".
 #
 #   speed.sh gpt2 VALUES            GPT-2 1.5B, bf16, states on the card
+#   speed.sh graphs VALUES          GPT-2 124M, bf16, one sequence a micro-batch: blocks as CUDA graphs, and without
 #   speed.sh llama VALUES           a Llama-shaped 7B, bf16, states on the card; with fewer layers where they do not fit
 #   speed.sh offload-cpu VALUES     that 7B with offload_optimizer cpu, clipping 1.0
 #   speed.sh offload-nvme VALUES    4B with offload_optimizer nvme on the drive of this folder
@@ -68,10 +69,11 @@ text()
 model()
 {
     case $1 in
-    gpt2)
+    gpt2 | small)
+        wide=$([ "$1" = small ] && echo '"n_embd": 768, "n_head": 12' || echo '"n_embd": 1600, "n_head": 25')
         sequence=$(pick 64 1024)
         model="\"model_type\": \"gpt2\", \"n_layer\": $2, \"n_positions\": $sequence, \"embd_pdrop\": 0, \"attn_pdrop\": 0, \"resid_pdrop\": 0"
-        model="$model, $(pick '"vocab_size": 300, "n_embd": 64, "n_head": 2' '"vocab_size": 50257, "n_embd": 1600, "n_head": 25')" ;;
+        model="$model, $(pick '"vocab_size": 300, "n_embd": 64, "n_head": 2' '"vocab_size": 50257, '"$wide")" ;;
     llama)
         sequence=$(pick 64 2048)
         model="\"model_type\": \"llama\", \"num_hidden_layers\": $2, \"max_position_embeddings\": $sequence"
@@ -219,6 +221,22 @@ train()
         "$(if [ -n "$used" ]; then verdict "$used / $planned < 1.02 && $used / $planned > 0.98"; else echo "not measured: libnvidia-ml does not tell"; fi)"
 }
 
+# Without recordings, with them, and as a run measures and decides itself, which takes ten steps.
+graphs()
+{
+    for use in off on auto; do
+        config small "$(pick 2 12)" 1 bf16
+        sed -i 's/"device": "'"$GPU_CHECK_DEVICE"'"/"graphs": "'$use'", &/' "$work/ds.json"
+        run 16 28
+        median step_s 1 11 > "$work/$use.s"
+        need "$(cat "$work/$use.s")" "graphs $use: fewer than twelve steps in 28 s"
+        sed -n 's/^graphs  *//p' "$work/run/zinf.log" | tail -n 1 > "$work/$use.said"
+    done
+    result "CUDA graphs, GPT-2 124M, micro-batch of 1 x $sequence" "$(awk -v on="$(cat "$work/on.s")" -v off="$(cat "$work/off.s")" -v auto="$(cat "$work/auto.s")" 'BEGIN {
+        printf "%.1f ms a step with, %.1f without: %.2f; auto %.1f", 1e3 * on, 1e3 * off, off / on, 1e3 * auto }'); $(cat "$work/auto.said")" \
+        "auto within 1.03 of the faster" "$(verdict "$(cat "$work/auto.s") <= 1.03 * ($(cat "$work/on.s") < $(cat "$work/off.s") ? $(cat "$work/on.s") : $(cat "$work/off.s"))")"
+}
+
 # run_order: ds.json with super_offload as $order says
 run_order()
 {
@@ -281,8 +299,9 @@ need "$card" "zinf env --json names no memory of a cuda device"
 text "$work/text" "$(pick 200000 4000000)"
 case $what in
 gpt2) train gpt2 "$(pick 2 48)" ;;
+graphs) graphs ;;
 llama) train llama "$(pick 2 "32 28 24 20 16 12 8")" ;;
 offload-cpu) offload_cpu ;;
 offload-nvme) offload_nvme ;;
-*) echo "usage: speed.sh gpt2 | llama | offload-cpu | offload-nvme VALUES" >&2; exit 2 ;;
+*) echo "usage: speed.sh gpt2 | graphs | llama | offload-cpu | offload-nvme VALUES" >&2; exit 2 ;;
 esac

@@ -5,7 +5,7 @@
 #   steps.sh train        stages 0-3 on 1, 2 and 4 ranks that share the card, fp32, bf16 and fp16, gpt2; llama at the first and the last stage
 #   steps.sh offload      stages 1-3 with offload_optimizer and offload_param to cpu and nvme
 #   steps.sh endings      a run that is stopped and goes on has the bits of one that was not; a checkpoint of the card goes on on CPU ranks;
-#                         an exported model trains
+#                         an exported model trains; blocks launched as recordings have the bits of those issued call by call
 #
 # GPU_CHECK_DEVICE=cpu tries the script itself on a machine without a card; with CARD_PROGRAM=tests/tools/zinf_late GPU_CHECK_DEVICE=auto on the
 # device for tests.
@@ -88,6 +88,13 @@ endings() {
     [ "$device" != cuda ] || check "the algorithms of its products are the first part's" grep "as in the checkpoint" "$work/parts/zinf.log"
     check "a run in two parts has the same bits" "$tools/metrics_diff" "$work/whole/metrics.jsonl" "$work/parts/metrics.jsonl" 0
     check "and the same checkpoint" "$program" inspect --diff "$work/whole/checkpoints/step-00000010.h5" "$work/parts/checkpoints/step-00000010.h5"
+    # each run would time its algorithms for itself
+    still="--set zinf.model.config.embd_pdrop=0 --set zinf.model.config.attn_pdrop=0 --set zinf.model.config.resid_pdrop=0"
+    for use in off on; do
+        # shellcheck disable=SC2086
+        card_run "$work/graphs-$use" 10 $still --set gradient_accumulation_steps=2 --deterministic --set zinf.graphs=$use || { fail "graphs $use: $?"; cat "$work/out"; }
+    done
+    check "recorded blocks have the bits of issued ones" "$tools/metrics_diff" "$work/graphs-off/metrics.jsonl" "$work/graphs-on/metrics.jsonl" 0
     ranks 2 "$work/ds.json" -q --run-dir "$work/across" --set zinf.train.steps=10 --device cpu || { fail "going on on CPU ranks: $?"; cat "$work/out"; return; }
     check "a checkpoint of the card goes on on CPU ranks" "$tools/metrics_diff" "$work/whole/metrics.jsonl" "$work/across/metrics.jsonl" 1e-5
     check "export" "$program" export "$work/whole/checkpoints/latest" "$work/model"
