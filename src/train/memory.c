@@ -271,6 +271,7 @@ static void say_does_not_fit(const struct zinf_run *run, const char *why)
                    "  activations    %8.1f MiB on the device, %.1f MiB of blocks' inputs in host "
                    "memory\n"
                    "  scratch        %8.1f MiB\n"
+                   "  graphs         %8.1f MiB\n"
                    "  on NVMe        %8.1f MiB\n"
                    "use more ranks, a smaller micro-batch or sequence length, or what fits of\n%s",
                    run->comm->rank, why, (double)bytes->weights / mib,
@@ -279,7 +280,7 @@ static void say_does_not_fit(const struct zinf_run *run, const char *why)
                    (double)bytes->staging / mib, (double)bytes->rings / mib,
                    (double)bytes->cache / mib, (double)run->step.activation_bytes / mib,
                    (double)run->step.activations.bytes.host / mib, (double)run->scratch_bytes / mib,
-                   (double)zinf_run_nvme_bytes(run) / mib, table);
+                   (double)run->graph_bytes / mib, (double)zinf_run_nvme_bytes(run) / mib, table);
     free(table);
 }
 
