@@ -3,6 +3,7 @@
  * machine has under another name.
  */
 #include "cuda/libraries.h"
+#include "cuda/monitor.h"
 
 #include <gtest/gtest.h>
 
@@ -102,4 +103,18 @@ TEST_F(Libraries, WhatIsTooOldIsNotPassedOver)
     setenv("ZINF_CUDA_LIBRARIES", (root / "named").c_str(), 1);
     EXPECT_NE(std::string::npos, found().find("Fake 5 in ")) << found();
     EXPECT_NE(std::string::npos, found().find("too old: 7 or newer")) << found();
+}
+
+TEST(Monitor, SaysWhatIsFreeOfACardThatNobodyHasOpened)
+{
+    const int64_t mib = 1 << 20;
+    const char *card = "00000000:3b:00.0";
+    /* The loader gives who asks for this name the one that is there already. */
+    void *library = dlopen("tests/fake_driver/libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(nullptr, library) << dlerror();
+    EXPECT_EQ(700 * mib, zinf_cuda_monitor_free(card, 990 * mib));
+    EXPECT_EQ(700 * mib, zinf_cuda_monitor_free(card, 990 * mib)); /* closed and opened again */
+    EXPECT_EQ(-1, zinf_cuda_monitor_free(card, 140 * mib)) << "a part of a card is not the card";
+    EXPECT_EQ(-1, zinf_cuda_monitor_free("00000000:af:00.0", 990 * mib));
+    dlclose(library);
 }

@@ -3,7 +3,7 @@
 # reads the lines that begin with "result"; a line for each comparison, exit status 1 if one failed.
 #
 #   steps.sh train        stages 0-3 on 1, 2 and 4 ranks that share the card, fp32, bf16 and fp16, gpt2; llama at the first and the last stage
-#   steps.sh offload      stages 1-3 with offload_optimizer and offload_param to cpu and nvme
+#   steps.sh offload      stages 1-3 with offload_optimizer and offload_param, each and both, to cpu and nvme
 #   steps.sh endings      a run that is stopped and goes on has the bits of one that was not; a checkpoint of the card goes on on CPU ranks;
 #                         an exported model trains; blocks launched as recordings have the bits of those issued call by call
 #
@@ -138,6 +138,7 @@ for type in fp32 bf16 fp16; do
                     same "$type-$model-$n stage 3, optimizer and param $where" $tolerance $n 3 $options $on \
                         --set $p.device=$where --set $p.nvme_path="$work/nvme"
                 done
+                [ $type = fp16 ] || same "$type-$model-2 stage 3, param $where" $tolerance 2 3 $options --set $p.device=$where --set $p.nvme_path="$work/nvme"
             done ;;
         *) echo "usage: steps.sh train | offload | endings" >&2; exit 2 ;;
         esac
