@@ -32,8 +32,14 @@ uint64_t zinf_cuda_result_read(void);
 /** With ZINF_CUDA_SYNC=1 in the environment every launch is waited for, so that a fault is blamed on the kernel that made it. */
 bool zinf_cuda_synchronous(void);
 
-/** cuBLASLt's product on the calling thread's lane. @return false: no algorithm for these operands (or no library): use zinf_cuda_product() */
-bool zinf_cuda_matmul_library(const struct zinf_matmul *op);
+/** What of an operation was made. */
+enum zinf_cuda_made {
+    ZINF_CUDA_NOTHING, /* no algorithm for these operands, or no library */
+    ZINF_CUDA_PRODUCT, /* without what follows it */
+    ZINF_CUDA_ALL
+};
+/** cuBLASLt's product on the calling thread's lane. What is not made is left to zinf_cuda_product() and zinf_ops_follow(). */
+enum zinf_cuda_made zinf_cuda_matmul_library(const struct zinf_matmul *op);
 /** Our own product, for whatever the library does not take. */
 void zinf_cuda_product(const struct zinf_matmul *op);
 /** c (m, n) += bias (n): what an epilogue could not do. */

@@ -53,6 +53,7 @@ struct product {
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algorithm;
+    bool fused;  /* the product makes its activation too */
     bool usable; /* false: the library has no algorithm for it */
 };
 
@@ -107,20 +108,20 @@ void zinf_cuda_matmul_open(size_t scratch_bytes, bool tf32)
         must(api.cublasLtCreate(&library.handle), "cublasLtCreate");
 }
 
-static void forget(struct product *p)
+static void destroy(struct product *p)
 {
     api.cublasLtMatmulDescDestroy(p->operation);
     api.cublasLtMatrixLayoutDestroy(p->a);
     api.cublasLtMatrixLayoutDestroy(p->b);
     api.cublasLtMatrixLayoutDestroy(p->c);
-    free(p);
 }
 
 void zinf_cuda_matmul_close(void)
 {
     for (struct product *p = library.products, *next; p; p = next) {
         next = p->next;
-        forget(p);
+        destroy(p);
+        free(p);
     }
     if (library.handle)
         api.cublasLtDestroy(library.handle);
@@ -151,10 +152,43 @@ static void set(struct product *p, cublasLtMatmulDescAttributes_t attribute, con
          "cublasLtMatmulDescSetAttribute");
 }
 
+static bool has_bias(const struct product *p)
+{
+    return p->key.epilogue == ZINF_PRODUCT_BIAS || p->key.epilogue == ZINF_PRODUCT_BIAS_GELU;
+}
+
+/* Where an operation's result goes: beside what is kept of it, where the library makes both. */
+static void *result_of(const struct product *p, const struct zinf_matmul *op)
+{
+    return p->fused && op->activated ? op->activated : op->c;
+}
+
+/* The addresses of what an epilogue reads and writes beside the result. */
+static void set_pointers(struct product *p, const struct zinf_matmul *op)
+{
+    const void *other = op->slope_of ? op->slope_of : op->c;
+    if (has_bias(p))
+        set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &op->bias, sizeof op->bias);
+    if (p->fused)
+        set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &other, sizeof other);
+}
+
+static cublasLtEpilogue_t epilogue_of(const struct product *p)
+{
+    static const cublasLtEpilogue_t fused[ZINF_PRODUCT_EPILOGUES] = {
+        [ZINF_PRODUCT_GELU] = CUBLASLT_EPILOGUE_GELU_AUX,
+        [ZINF_PRODUCT_BIAS_GELU] = CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+        [ZINF_PRODUCT_SLOPE] = CUBLASLT_EPILOGUE_DGELU};
+    if (p->fused)
+        return fused[p->key.epilogue];
+    return has_bias(p) ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
 /* Of operands at `op`'s addresses: the library reads how they are aligned. */
 static void describe(struct product *p, const struct zinf_matmul *op)
 {
     const struct zinf_product *s = &p->key;
+    const cublasLtEpilogue_t epilogue = epilogue_of(p);
     cublasOperation_t ours[2] = {s->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
                                  s->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N};
     cublasComputeType_t compute =
@@ -163,11 +197,10 @@ static void describe(struct product *p, const struct zinf_matmul *op)
          "cublasLtMatmulDescCreate");
     set(p, CUBLASLT_MATMUL_DESC_TRANSA, &ours[1], sizeof ours[1]);
     set(p, CUBLASLT_MATMUL_DESC_TRANSB, &ours[0], sizeof ours[0]);
-    if (s->epilogue == ZINF_PRODUCT_BIAS) {
-        cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
-        set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &op->bias, sizeof op->bias);
-    }
+    set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    if (p->fused)
+        set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &s->ldc, sizeof s->ldc);
+    set_pointers(p, op);
     p->a = layout(s->dtype, s->transpose_a ? s->k : s->m, s->transpose_a ? s->m : s->k, s->lda);
     p->b = layout(s->dtype, s->transpose_b ? s->n : s->k, s->transpose_b ? s->k : s->n, s->ldb);
     p->c = layout(s->c_dtype, s->m, s->n, s->ldc);
@@ -208,14 +241,14 @@ static int ask(const struct product *p, cublasLtMatmulHeuristicResult_t *results
     return good;
 }
 
-static cublasStatus_t run(const struct product *p, const struct zinf_matmul *op,
+static cublasStatus_t run(struct product *p, const struct zinf_matmul *op,
                           const cublasLtMatmulAlgo_t *algorithm)
 {
     const float one = 1.0f, beta = op->accumulate ? 1.0f : 0.0f;
-    if (p->key.epilogue == ZINF_PRODUCT_BIAS)
-        set((struct product *)p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &op->bias, sizeof op->bias);
+    void *result = result_of(p, op);
+    set_pointers(p, op);
     return api.cublasLtMatmul(library.handle, p->operation, &one, op->b, p->b, op->a, p->a, &beta,
-                              op->c, p->c, op->c, p->c, algorithm,
+                              result, p->c, result, p->c, algorithm,
                               zinf_cuda_scratch(library.workspace_bytes), library.workspace_bytes,
                               zinf_cuda_stream());
 }
@@ -264,48 +297,53 @@ static struct zinf_matmul nowhere(const struct zinf_product *product)
     return zinf_product_at(product, (char *)(uintptr_t)(1 << 20));
 }
 
-int zinf_cuda_matmul_candidates(const struct zinf_product *product,
+int zinf_cuda_matmul_candidates(const struct zinf_product *product, bool fused,
                                 struct zinf_cuda_algorithm *algorithms, int room)
 {
     const struct zinf_matmul op = nowhere(product);
     cublasLtMatmulHeuristicResult_t *results = zinf_alloc((size_t)room * sizeof *results);
-    struct product *p = zinf_alloc(sizeof *p);
+    struct product p = {.key = *product, .fused = fused};
     int found = 0;
-    p->key = *product;
     pthread_mutex_lock(&library.lock);
     if (library.open) {
-        describe(p, &op);
-        found = ask(p, results, room);
-        forget(p);
-    } else {
-        free(p);
+        describe(&p, &op);
+        found = ask(&p, results, room);
+        destroy(&p);
     }
+    pthread_mutex_unlock(&library.lock);
     for (int i = 0; i < found; i++)
         memcpy(&algorithms[i], &results[i].algo, sizeof *algorithms);
-    pthread_mutex_unlock(&library.lock);
     free(results);
     return found;
 }
 
-bool zinf_cuda_matmul_set(const struct zinf_product *product,
+/* Does the library take it for these operands? */
+static bool check(const struct product *p, const cublasLtMatmulAlgo_t *algorithm)
+{
+    cublasLtMatmulHeuristicResult_t result;
+    return api.cublasLtMatmulAlgoCheck(library.handle, p->operation, p->b, p->a, p->c, p->c,
+                                       algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= library.workspace_bytes;
+}
+
+bool zinf_cuda_matmul_set(const struct zinf_product *product, bool fused,
                           const struct zinf_cuda_algorithm *algorithm)
 {
     const struct zinf_matmul op = nowhere(product);
-    cublasLtMatmulHeuristicResult_t result;
+    struct product own = {.key = *product, .fused = fused, .usable = true};
     bool done = library.open;
     pthread_mutex_lock(&library.lock);
     struct product *p = library.open ? find(product) : NULL;
     if (library.open && !p)
         p = make(product, &op);
     if (p && algorithm) {
-        cublasLtMatmulAlgo_t data;
-        memcpy(&data, algorithm, sizeof data);
-        done = api.cublasLtMatmulAlgoCheck(library.handle, p->operation, p->b, p->a, p->c, p->c,
-                                           &data, &result) == CUBLAS_STATUS_SUCCESS &&
-               result.workspaceSize <= library.workspace_bytes;
+        memcpy(&own.algorithm, algorithm, sizeof own.algorithm);
+        describe(&own, &op);
+        done = check(&own, &own.algorithm);
+        own.next = p->next;
+        destroy(done ? p : &own);
         if (done)
-            p->algorithm = data;
-        p->usable = p->usable || done;
+            *p = own;
     }
     pthread_mutex_unlock(&library.lock);
     return done;
@@ -326,12 +364,12 @@ static void tell_slow(const struct zinf_product *product)
               name, product->alignment[0], product->alignment[1], product->alignment[2]);
 }
 
-bool zinf_cuda_matmul_library(const struct zinf_matmul *op)
+enum zinf_cuda_made zinf_cuda_matmul_library(const struct zinf_matmul *op)
 {
     struct zinf_matmul own = *op;
     struct zinf_product key;
     if (!library.open || op->k == 0) /* an empty sum has no algorithm */
-        return false;
+        return ZINF_CUDA_NOTHING;
     if (op->c_dtype != op->dtype) /* the library's bias has the type of c */
         own.bias = NULL;
     zinf_product_of(&own, &key);
@@ -347,11 +385,13 @@ bool zinf_cuda_matmul_library(const struct zinf_matmul *op)
         must(run(p, &own, &p->algorithm), "cublasLtMatmul");
     else
         tell_slow(&key);
-    bool done = p->usable;
+    const enum zinf_cuda_made made = !p->usable ? ZINF_CUDA_NOTHING
+                                     : p->fused ? ZINF_CUDA_ALL
+                                                : ZINF_CUDA_PRODUCT;
     pthread_mutex_unlock(&library.lock);
-    if (done && zinf_cuda_synchronous())
+    if (made && zinf_cuda_synchronous())
         CUDA_CHECK(cudaStreamSynchronize(zinf_cuda_stream()));
-    if (done && op->bias && !own.bias)
+    if (made && op->bias && !own.bias)
         zinf_cuda_add_bias(op);
-    return done;
+    return made;
 }

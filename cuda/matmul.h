@@ -29,11 +29,14 @@ void zinf_cuda_matmul_close(void);
 
 /** "cuBLASLt 130100", or "cuBLASLt 130100 with TF32"; "" without the library. */
 void zinf_cuda_matmul_source(char *out, size_t out_bytes);
-/** The library's algorithms for a product, the one it thinks the fastest first. @return how many, at most `room` */
-int zinf_cuda_matmul_candidates(const struct zinf_product *product,
+/**
+ * The library's algorithms for a product, the one it thinks the fastest first. @return how many, at most `room`
+ * @param fused  for those that make its activation too; else the activation follows as an operation of its own
+ */
+int zinf_cuda_matmul_candidates(const struct zinf_product *product, bool fused,
                                 struct zinf_cuda_algorithm *algorithms, int room);
-/** Make the product by `algorithm` from now on; NULL: by the library's first. @return false: it cannot, nothing has changed */
-bool zinf_cuda_matmul_set(const struct zinf_product *product,
+/** Make the product by `algorithm` from now on; NULL: by the library's first, not fused. @return false: it cannot, nothing has changed */
+bool zinf_cuda_matmul_set(const struct zinf_product *product, bool fused,
                           const struct zinf_cuda_algorithm *algorithm);
 
 extern const struct zinf_device_products zinf_cuda_products;

@@ -3,10 +3,12 @@
  * in device/device.h.
  *
  * As a step meets it: random data (zeros make a card faster by an eighth), operands that are not in
- * the L2 cache, because several sets of them are used in turn, and with the product's own bias and
- * accumulation. An algorithm is run once to load it and once to see whether it is worth more; then
- * the best of three bursts counts. Memory is borrowed: what the device has left besides the run's.
- * A product whose operands do not fit in that keeps the library's first algorithm.
+ * the L2 cache, because several sets of them are used in turn, and with the product's own bias,
+ * accumulation and activation: an algorithm that makes the activation too is held against one that
+ * leaves it to our own kernel. An algorithm is run once to load it and once to see whether it is
+ * worth more; then the best of three bursts counts. Memory is borrowed: what the device has left
+ * besides the run's. A product whose operands do not fit in that keeps the library's first
+ * algorithm.
  */
 #include "cuda/matmul.h"
 
@@ -104,7 +106,7 @@ static double time_of(const struct zinf_matmul *sets, int count, int calls,
     float milliseconds = 0;
     CUDA_CHECK(cudaEventRecord(watch->begin, zinf_cuda_stream()));
     for (int i = 0; i < calls; i++)
-        zinf_cuda_matmul_library(&sets[i % count]);
+        zinf_cuda_matmul(&sets[i % count]);
     CUDA_CHECK(cudaEventRecord(watch->end, zinf_cuda_stream()));
     CUDA_CHECK(cudaEventSynchronize(watch->end));
     CUDA_CHECK(cudaEventElapsedTime(&milliseconds, watch->begin, watch->end));
@@ -126,37 +128,59 @@ static double best_time(const struct zinf_matmul *sets, int count, double limit,
     return best;
 }
 
-/* Time the candidates of one product. */
-static void choose(struct zinf_product_choice *choice, struct arena *arena,
-                   const struct stopwatch *watch)
+/* What one product's candidates are timed with. */
+struct trial {
+    struct zinf_product_choice *choice;
+    struct zinf_matmul *sets;
+    int count;
+    double began_s, best_s;
+    const struct stopwatch *watch;
+};
+
+/* Candidates that make the activation too, or those that leave it to our own operation, which is
+ * timed with them. */
+static void try_all(struct trial *trial, bool fused)
 {
-    const struct zinf_product *product = &choice->product;
+    struct zinf_product_choice *choice = trial->choice;
     struct zinf_cuda_algorithm candidates[CANDIDATES];
-    const size_t bytes = zinf_product_bytes(product);
-    const int found = zinf_cuda_matmul_candidates(product, candidates, CANDIDATES);
-    const int count = sets_of(arena, bytes);
-    double began = zinf_clock_s(), best = HUGE_VAL;
-    if (count == 0 || found == 0)
-        return;
-    struct zinf_matmul *sets = zinf_alloc((size_t)count * sizeof *sets);
-    for (int i = 0; i < count; i++)
-        sets[i] = zinf_product_at(product, arena->base + (size_t)i * bytes);
-    fill(arena, (enum zinf_dtype)product->dtype);
-    for (int i = 0; i < found && zinf_clock_s() - began < product_s; i++) {
-        if (!zinf_cuda_matmul_set(product, &candidates[i]))
+    const int found = zinf_cuda_matmul_candidates(&choice->product, fused, candidates, CANDIDATES);
+    for (int i = 0; i < found && zinf_clock_s() - trial->began_s < product_s; i++) {
+        if (!zinf_cuda_matmul_set(&choice->product, fused, &candidates[i]))
             continue;
-        double seconds = best_time(sets, count, hopeless * best, watch);
-        if (i == 0)
+        double seconds =
+            best_time(trial->sets, trial->count, hopeless * trial->best_s, trial->watch);
+        if (i == 0 && !fused)
             choice->first_s = seconds;
-        if (seconds >= best)
+        if (seconds >= trial->best_s)
             continue;
-        best = choice->seconds = seconds;
+        trial->best_s = choice->seconds = seconds;
         choice->candidate = i;
+        choice->candidates = found;
+        choice->fused = fused;
         choice->bytes = sizeof candidates[i];
         memcpy(choice->algorithm, &candidates[i], sizeof candidates[i]);
     }
-    choice->candidates = found;
-    free(sets);
+}
+
+static void choose(struct zinf_product_choice *choice, struct arena *arena,
+                   const struct stopwatch *watch)
+{
+    const size_t bytes = zinf_product_bytes(&choice->product);
+    struct trial trial = {.choice = choice,
+                          .count = sets_of(arena, bytes),
+                          .began_s = zinf_clock_s(),
+                          .best_s = HUGE_VAL,
+                          .watch = watch};
+    if (trial.count == 0)
+        return;
+    trial.sets = zinf_alloc((size_t)trial.count * sizeof *trial.sets);
+    for (int i = 0; i < trial.count; i++)
+        trial.sets[i] = zinf_product_at(&choice->product, arena->base + (size_t)i * bytes);
+    fill(arena, (enum zinf_dtype)choice->product.dtype);
+    try_all(&trial, false);
+    if (zinf_product_activates(&choice->product))
+        try_all(&trial, true);
+    free(trial.sets);
 }
 
 /* The most that is of use for any of them. */
@@ -205,7 +229,8 @@ static void take(struct zinf_device *device, const struct zinf_products *product
         const struct zinf_product_choice *choice = &products->items[i];
         struct zinf_cuda_algorithm algorithm;
         memcpy(&algorithm, choice->algorithm, sizeof algorithm);
-        if (!zinf_cuda_matmul_set(&choice->product, choice->bytes ? &algorithm : NULL) &&
+        if (!zinf_cuda_matmul_set(&choice->product, choice->fused,
+                                  choice->bytes ? &algorithm : NULL) &&
             choice->bytes) {
             zinf_error_log("cuBLASLt does not take an algorithm for a matrix product that the same "
                            "version has chosen on another rank, or before the run was stopped; "
@@ -215,7 +240,7 @@ static void take(struct zinf_device *device, const struct zinf_products *product
         if (zinf_product_bytes(&choice->product) > arena.bytes)
             continue;
         const struct zinf_matmul op = zinf_product_at(&choice->product, arena.base);
-        zinf_cuda_matmul_library(&op);
+        zinf_cuda_matmul(&op);
     }
     give_back(&arena);
 }

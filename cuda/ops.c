@@ -7,8 +7,11 @@ void zinf_cuda_matmul(const struct zinf_matmul *op)
 {
     if (op->m == 0 || op->n == 0)
         return;
-    if (!zinf_cuda_matmul_library(op))
+    enum zinf_cuda_made made = zinf_cuda_matmul_library(op);
+    if (made == ZINF_CUDA_NOTHING)
         zinf_cuda_product(op);
+    if (made != ZINF_CUDA_ALL)
+        zinf_ops_follow(&zinf_cuda_ops, op);
 }
 
 struct zinf_ops zinf_cuda_ops = {

@@ -452,9 +452,15 @@ uint64_t zinf_cuda_result_read(void)
 #include "cuda/product.cu"
 #include "cuda/scan.cu"
 
+static void matmul(const struct zinf_matmul *op)
+{
+    zinf_cuda_product(op);
+    zinf_ops_follow(cuda_emulated_ops(), op);
+}
+
 static const struct zinf_ops table = {
     "cuda emulated",
-    zinf_cuda_product,
+    matmul,
     zinf_cuda_bias_backward,
     zinf_cuda_norm_forward,
     zinf_cuda_norm_backward,

@@ -4,7 +4,8 @@
  * add in different orders and so give different bits; a fifth it says it cannot use. What one takes
  * is counted on a clock of its own (fake_cublaslt_s), by ZINF_FAKE_CUBLASLT="fast=N[,version=V]":
  * algorithm N is three times as fast as the others; "rank": the one of the rank's number.
- * version=V: what it says of itself; "rank": another on each rank.
+ * version=V: what it says of itself; "rank": another on each rank. fuse=1: activations that it
+ * makes are cheap.
  *
  * It is as strict as the library: a descriptor that lacks what its epilogue needs, a workspace that
  * is not there, an algorithm of another version, are refused.
@@ -23,7 +24,8 @@ enum { ALGORITHMS = 4, MAGIC = 0x5a1f };
 
 struct operation {
     int32_t compute, transpose_a, transpose_b, epilogue;
-    const void *bias;
+    const void *bias, *other;
+    int64_t other_ld;
 };
 
 struct matrix {
@@ -132,12 +134,49 @@ static float sum_of(const struct work *w, const void *a, const void *b, int64_t 
     return sum;
 }
 
+/* GELU in its tanh form, and its slope. */
+static float gelu(float x, bool slope)
+{
+    const double outer = 0.7978845608028654, inner = 0.044715;
+    double t = tanh(outer * (x + inner * x * x * x));
+    if (!slope)
+        return (float)(0.5 * x * (1 + t));
+    return (float)(0.5 * (1 + t) + 0.5 * x * (1 - t * t) * outer * (1 + 3 * inner * x * x));
+}
+
+/* What an epilogue makes of a sum that is not rounded. */
+static float finish(const struct work *w, void *other, int64_t at, float x)
+{
+    switch (w->operation.epilogue) {
+    case CUBLASLT_EPILOGUE_GELU_AUX:
+    case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
+        store(w->d.type, other, at, x);
+        return gelu(x, false);
+    case CUBLASLT_EPILOGUE_DGELU:
+        return x * gelu(load(w->d.type, other, at), true);
+    default:
+        return x;
+    }
+}
+
+/* An algorithm that makes an activation takes half of the time of the product, or one and a half.
+ */
+static double cost_of(const struct work *w)
+{
+    const double s = w->algorithm == setting("fast=", 0) % ALGORITHMS ? 1e-3 : 3e-3;
+    if (w->operation.epilogue == CUBLASLT_EPILOGUE_DEFAULT ||
+        w->operation.epilogue == CUBLASLT_EPILOGUE_BIAS)
+        return s;
+    return setting("fuse=", 0) ? s / 2 : s * 3 / 2;
+}
+
 static bool carry_out(void *context)
 {
     struct work *w = context;
     const void *a = w->stream->bytes_of(w->a_at), *b = w->stream->bytes_of(w->b_at);
     const void *bias = w->operation.bias ? w->stream->bytes_of(w->operation.bias) : NULL;
     void *d = w->stream->bytes_of(w->d_at);
+    void *other = w->operation.other ? w->stream->bytes_of(w->operation.other) : NULL;
     for (int64_t j = 0; j < (int64_t)w->d.columns; j++)
         for (int64_t i = 0; i < (int64_t)w->d.rows; i++) {
             float x = sum_of(w, a, b, i, j);
@@ -145,9 +184,10 @@ static bool carry_out(void *context)
                 x += load(w->d.type, bias, i);
             if (w->beta != 0)
                 x += w->beta * load(w->d.type, d, i + j * w->d.ld);
+            x = finish(w, other, i + j * w->operation.other_ld, x);
             store(w->d.type, d, i + j * w->d.ld, x);
         }
-    spent_s += w->algorithm == setting("fast=", 0) % ALGORITHMS ? 1e-3 : 3e-3;
+    spent_s += cost_of(w);
     free(w);
     return true;
 }
@@ -161,7 +201,21 @@ static bool is_whole(const struct operation *o, const struct matrix *a, const st
         return false;
     if (a->ld < (int64_t)a->rows || b->ld < (int64_t)b->rows || d->ld < (int64_t)d->rows)
         return false;
-    return o->epilogue != CUBLASLT_EPILOGUE_BIAS || o->bias;
+    const bool half = d->type != CUDA_R_32F;
+    const bool other = half && o->other && o->other_ld % 8 == 0 && o->other_ld >= (int64_t)d->rows;
+    switch (o->epilogue) {
+    case CUBLASLT_EPILOGUE_DEFAULT:
+        return true;
+    case CUBLASLT_EPILOGUE_BIAS:
+        return o->bias;
+    case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
+        return other && o->bias;
+    case CUBLASLT_EPILOGUE_GELU_AUX:
+    case CUBLASLT_EPILOGUE_DGELU:
+        return other;
+    default:
+        return false;
+    }
 }
 
 static bool is_ours(const cublasLtMatmulAlgo_t *algorithm)
@@ -282,7 +336,9 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation,
     } all[] = {{CUBLASLT_MATMUL_DESC_TRANSA, &o->transpose_a, sizeof o->transpose_a},
                {CUBLASLT_MATMUL_DESC_TRANSB, &o->transpose_b, sizeof o->transpose_b},
                {CUBLASLT_MATMUL_DESC_EPILOGUE, &o->epilogue, sizeof o->epilogue},
-               {CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias}};
+               {CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias},
+               {CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->other, sizeof o->other},
+               {CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &o->other_ld, sizeof o->other_ld}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].name == attribute && all[i].bytes == bytes) {
             memcpy(all[i].member, value, bytes);

@@ -51,7 +51,10 @@ void zinf_late_library(const struct zinf_device_options *options)
 
 bool zinf_late_product(const struct zinf_matmul *op)
 {
-    return own.open && zinf_cuda_matmul_library(op);
+    enum zinf_cuda_made made = own.open ? zinf_cuda_matmul_library(op) : ZINF_CUDA_NOTHING;
+    if (made == ZINF_CUDA_PRODUCT)
+        zinf_ops_follow(zinf_device_backends()[0]->operations(), op);
+    return made != ZINF_CUDA_NOTHING;
 }
 
 /* ---- of cuda/device.c ---- */
@@ -62,6 +65,11 @@ void zinf_cuda_check(int code, const char *what, const char *file, int line)
         return;
     zinf_error_log("late CUDA: %s failed at %s:%d: %d", what, file, line, code);
     zinf_abort(ZINF_E_RUNTIME);
+}
+
+void zinf_cuda_matmul(const struct zinf_matmul *op)
+{
+    zinf_device_backends()[0]->operations()->matmul(op);
 }
 
 void *zinf_cuda_stream(void)

@@ -9,7 +9,7 @@
 
 #include "device/device.h"
 
-/* late_cuda.c: its table, its life with the device's, a product in the calling thread's stream (false: it has not made it). */
+/* late_cuda.c: its table, its life with the device's, a product with what follows it in the calling thread's stream (false: it has not made it). */
 const struct zinf_device_products *zinf_late_products(void);
 void zinf_late_library(const struct zinf_device_options *options); /* NULL: close */
 bool zinf_late_product(const struct zinf_matmul *op);

@@ -108,7 +108,8 @@ static void issue(struct work *work)
     }
 
 OPERATION(matmul, zinf_matmul, 0, (const struct zinf_matmul *op),
-          AT(zinf_matmul, a) AT(zinf_matmul, b) AT(zinf_matmul, c) AT(zinf_matmul, bias))
+          AT(zinf_matmul, a) AT(zinf_matmul, b) AT(zinf_matmul, c) AT(zinf_matmul, bias)
+              AT(zinf_matmul, activated) AT(zinf_matmul, slope_of))
 OPERATION(bias_backward, zinf_column_sum, 2,
           (const struct zinf_column_sum *op, const void *a, void *b), )
 #define NORM                                                                                       \

@@ -63,6 +63,10 @@ for type in $types; do
             whole $base-2 $n fast=2 $enabled
             said $base-2 "timed on rank 0 (3.00 x the first algorithms); ready in"
             prepared $base-2
+            device=$late late=$program
+            whole $base-cpu $n - $enabled
+            late=$device
+            same $base-cpu $base-2 $([ $type = fp32 ] && echo 1e-5 || echo 1e-2)
             whole $base-0 $n fast=0 $enabled
             differ $base-0 $base-2
             whole $base-rank $n fast=rank $enabled --set zinf.memory.activations=recompute
@@ -72,9 +76,20 @@ for type in $types; do
             run $base-parts $n fast=2 $enabled --max-steps 3
             [ $? -eq 75 ] || { fail "$base: not stopped"; cat "$work/out"; }
             cp -a "$work/$base-parts" "$work/$base-changed"
-            whole $base-parts $n fast=3 $enabled
+            whole $base-parts $n fast=3,fuse=1 $enabled
             said $base-parts "as in the checkpoint"
             alike $base-2 $base-parts
+
+            # activations that the library makes itself, where that was faster: in every forward pass of a run and its continuation
+            [ $type != fp32 ] || continue
+            said $base-2 ", then an operation of its own"
+            whole $base-fused $n fast=2,fuse=1 $enabled
+            [ "$(grep -c "gelu.*, fused, " "$work/$base-fused.out")" -eq 3 ] || { fail "$base: not three activations are fused"; cat "$work/out"; }
+            differ $base-2 $base-fused
+            same $base-2 $base-fused 1e-2
+            run $base-again $n fast=2,fuse=1 $enabled --max-steps 3
+            whole $base-again $n fast=2 $enabled --set zinf.memory.activations=recompute
+            alike $base-fused $base-again
         }
     done
 done

@@ -28,8 +28,12 @@ Operands operands(const Shape &s, zinf_dtype dtype, zinf_dtype c_dtype, unsigned
                   normal(dtype, s.n, seed + 2),
                   normal(c_dtype, s.m * ldc, seed + 3),
                   {}};
-    o.op = {dtype,   c_dtype, s.m,           s.n,     s.k, nullptr, lda,         s.transpose_a,
-            nullptr, ldb,     s.transpose_b, nullptr, ldc, nullptr, s.accumulate};
+    o.op = {};
+    o.op.dtype = dtype, o.op.c_dtype = c_dtype;
+    o.op.m = s.m, o.op.n = s.n, o.op.k = s.k;
+    o.op.lda = lda, o.op.transpose_a = s.transpose_a;
+    o.op.ldb = ldb, o.op.transpose_b = s.transpose_b;
+    o.op.ldc = ldc, o.op.accumulate = s.accumulate;
     return o;
 }
 
@@ -128,6 +132,33 @@ TEST_P(Ops, MatmulHasTheSameBitsForAnyNumberOfThreads)
         }
     }
     zinf_cpu_set_threads(2);
+}
+
+/* On a table that makes both in one, not bit for bit; these tables do not. */
+TEST_P(Ops, MatmulIsFollowedByTheActivationOfItsTable)
+{
+    for (zinf_activation kind : {ZINF_GELU_TANH, ZINF_GELU_ERF, ZINF_RELU, ZINF_SILU}) {
+        const Shape s = {19, 40, 24, false, false, true, false, 0};
+        Operands o = operands(s, dtype, dtype, 11), alone = o;
+        Array activated(dtype, s.m * s.n), expected(dtype, s.m * s.n);
+        point(o, true), point(alone, true);
+        ops->matmul(&alone.op);
+        const zinf_activate after = {kind, dtype, s.m, s.n, alone.c.data()};
+        ops->activation_forward(&after, expected.data());
+        o.op.activation = kind, o.op.activated = activated.data();
+        ops->matmul(&o.op);
+        EXPECT_TRUE(o.c == alone.c) << kind;
+        EXPECT_TRUE(activated == expected) << kind;
+
+        Array x = normal(dtype, s.m * s.n, 12);
+        o.op.bias = alone.op.bias = nullptr;
+        o.op.activated = nullptr, o.op.slope_of = x.data();
+        ops->matmul(&alone.op);
+        const zinf_activate slope = {kind, dtype, s.m, s.n, x.data()};
+        ops->activation_backward(&slope, alone.c.data(), alone.c.data());
+        ops->matmul(&o.op);
+        EXPECT_TRUE(o.c == alone.c) << kind;
+    }
 }
 
 INSTANTIATE_OPS_TESTS();

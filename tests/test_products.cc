@@ -69,6 +69,28 @@ TEST(Products, EverythingAnAlgorithmDependsOnMakesAnotherKey)
     others[12].a = (const void *)(4096 + 4), others[13].ldb = 26;
     for (size_t i = 0; i < others.size(); i++)
         EXPECT_FALSE(same(first, product_of(others[i]))) << i;
+    zinf_matmul fused = an_op(), slope = an_op(), biased = an_op();
+    fused.activated = biased.activated = (void *)32768, slope.slope_of = (void *)32768;
+    biased.bias = (const void *)4096;
+    for (const zinf_matmul &op : {fused, slope, biased}) {
+        const zinf_product key = product_of(op);
+        EXPECT_TRUE(zinf_product_activates(&key));
+        EXPECT_FALSE(same(first, product_of(op)));
+        for (int i = 0; i < 4; i++) { /* what no library makes in one is listed by its product */
+            zinf_matmul other = op, plain = op;
+            if (i == 0)
+                other.activation = ZINF_RELU;
+            else if (i == 1)
+                other.n = other.ldc = plain.n = plain.ldc = 42;
+            else if (i == 2)
+                other.ldc = plain.ldc = 48;
+            else
+                other.c_dtype = plain.c_dtype = ZINF_FP32;
+            plain.activated = nullptr, plain.slope_of = nullptr;
+            EXPECT_TRUE(same(product_of(plain), product_of(other))) << i;
+        }
+    }
+    EXPECT_FALSE(same(product_of(fused), product_of(slope)));
     zinf_matmul elsewhere = an_op();
     elsewhere.a = (const void *)(4096 + 64), elsewhere.c = (void *)65536;
     EXPECT_TRUE(same(first, product_of(elsewhere)));
@@ -77,12 +99,16 @@ TEST(Products, EverythingAnAlgorithmDependsOnMakesAnotherKey)
 TEST(Products, OperandsMadeForAKeyHaveThatKeyAndDoNotOverlap)
 {
     for (int low : {2, 4, 8, 16})
-        for (bool bias : {false, true})
+        for (int bits = 0; bits < 6; bits++)
             for (zinf_dtype c_dtype : {ZINF_BF16, ZINF_FP32}) {
+                const bool bias = bits & 1;
                 zinf_matmul op = an_op();
                 op.a = (const void *)(uintptr_t)(4096 + low), op.transpose_a = low == 4;
                 op.lda = 104, op.c_dtype = c_dtype;
                 op.bias = bias ? (const void *)(uintptr_t)(8192 + low) : nullptr;
+                if (bits >= 2 && !(bias && bits >= 4))
+                    (bits < 4 ? op.activated : (void *&)op.slope_of) =
+                        (void *)(uintptr_t)(65536 + low);
                 const zinf_product key = product_of(op);
                 const zinf_matmul made = zinf_product_at(&key, (char *)(uintptr_t)(1 << 20));
                 EXPECT_TRUE(same(key, product_of(made))) << low;
@@ -96,6 +122,12 @@ TEST(Products, OperandsMadeForAKeyHaveThatKeyAndDoNotOverlap)
                     EXPECT_GE((const char *)made.bias, last);
                     last = (const char *)made.bias + 2 * op.n;
                 }
+                const char *other = (const char *)(made.activated ? made.activated : made.slope_of);
+                EXPECT_EQ(other != nullptr, zinf_product_activates(&key));
+                if (other) {
+                    EXPECT_GE(other, last);
+                    last = other + 2 * op.m * op.n;
+                }
                 EXPECT_GE(end, last);
             }
 }
@@ -106,11 +138,12 @@ TEST(Products, ATableComesBackFromItsText)
     snprintf(table.products.source, sizeof table.products.source, "cuBLASLt 130100, a card, x");
     for (int i = 0; i < 3; i++) {
         zinf_matmul op = an_op();
-        op.n += i, op.bias = i == 1 ? (const void *)4096 : nullptr;
+        op.m += i, op.bias = i ? (const void *)4096 : nullptr;
+        op.activated = i == 2 ? (void *)32768 : nullptr;
         const zinf_product key = product_of(op);
         zinf_product_choice *row = zinf_products_add(&table.products, &key);
         EXPECT_EQ(row, zinf_products_add(&table.products, &key));
-        row->candidate = i, row->candidates = 2 * i, row->bytes = 32 * i;
+        row->candidate = i, row->candidates = 2 * i, row->bytes = 32 * i, row->fused = i == 2;
         for (int j = 0; j < row->bytes; j++)
             row->algorithm[j] = (unsigned char)(j * 7 + i);
     }
@@ -132,7 +165,7 @@ TEST(Products, ATextThatNoZinfWroteIsRefusedWithItsLine)
     zinf_products_add(&table.products, &key)->bytes = 2;
     const std::string good = text_of(table.products);
     std::vector<std::string> bad = {good + "x\n", std::string(400, 'x')};
-    for (const char *part : {"bf16 bf16", "plain", "m 96", "aligned 16", "0000\n"}) {
+    for (const char *part : {"bf16 bf16", "plain", "m 96", "aligned 16", "fused 0", "0000\n"}) {
         std::string text = good;
         size_t at = text.find(part);
         ASSERT_NE(std::string::npos, at) << text;
@@ -141,6 +174,7 @@ TEST(Products, ATextThatNoZinfWroteIsRefusedWithItsLine)
     bad.push_back(std::string(good).replace(good.find("0000\n"), 5, "000\n"));
     bad.push_back(std::string(good).replace(good.find("0000\n"), 5, std::string(130, '0') + "\n"));
     bad.push_back(std::string(good).replace(good.find("aligned 16"), 10, "aligned 3"));
+    bad.push_back(std::string(good).replace(good.find("fused 0"), 7, "fused 1"));
     for (const std::string &text : bad) {
         Table read;
         zinf_error error = {};
@@ -190,6 +224,13 @@ TEST(Products, ARehearsalListsWhatAPassIsMadeOf)
     for (int i = 0; i < both.products.count; i++)
         accumulated += both.products.items[i].product.accumulate;
     EXPECT_EQ(model->head_block_count > 1, accumulated > 0);
+    int activations[2] = {0, 0};
+    for (int i = 0; i < both.products.count; i++) {
+        activations[0] += both.products.items[i].product.epilogue == ZINF_PRODUCT_BIAS_GELU;
+        activations[1] += both.products.items[i].product.epilogue == ZINF_PRODUCT_SLOPE;
+    }
+    EXPECT_EQ(1, activations[0]);
+    EXPECT_EQ(1, activations[1]);
     zinf_model_free(model);
     zinf_json_free(tree);
     zinf_error_list_release(&errors);

@@ -48,4 +48,5 @@ const struct zinf_cpu_rows KERNEL(rows) = {
 void KERNEL(matmul)(const struct zinf_matmul *op)
 {
     zinf_cpu_matmul(op, &KERNEL(rows));
+    zinf_ops_follow(&KERNEL(ops), op);
 }

@@ -25,7 +25,15 @@
 extern "C" {
 #endif
 
-/** c (m, n) = [c +] op(a) (m, k) . op(b) (k, n) [+ bias (n)]. lda, ldb, ldc: elements from row to row as stored. */
+enum zinf_activation { ZINF_GELU_TANH, ZINF_GELU_ERF, ZINF_RELU, ZINF_SILU };
+
+/**
+ * c (m, n) = [c +] op(a) (m, k) . op(b) (k, n) [+ bias (n)]. lda, ldb, ldc: elements from row to row as stored.
+ *
+ * What may follow it element by element, on c (m, n) without gaps between rows in dtype: activated = f(c), c is kept; or c = f'(slope_of) * c.
+ * As the table's own operation would do it, on c as it is rounded; but a backend may choose, once for all calls of a shape, a product that goes on
+ * with its sums before they are rounded. c, activated and slope_of do not overlap.
+ */
 struct zinf_matmul {
     enum zinf_dtype dtype;   /* of a, b, bias */
     enum zinf_dtype c_dtype; /* dtype, or fp32 */
@@ -40,6 +48,9 @@ struct zinf_matmul {
     int64_t ldc;
     const void *bias; /* NULL = none */
     bool accumulate;  /* c += */
+    enum zinf_activation activation; /* f */
+    void *activated;                 /* (m, n) in c_dtype; NULL = none */
+    const void *slope_of;            /* (m, n) in c_dtype; NULL = none */
 };
 
 /** Sums of columns: the gradient of a bias. */
@@ -47,8 +58,6 @@ struct zinf_column_sum {
     enum zinf_dtype dtype;
     int64_t rows, columns; /* of dy; no rows: zeros are written */
 };
-
-enum zinf_activation { ZINF_GELU_TANH, ZINF_GELU_ERF, ZINF_RELU, ZINF_SILU };
 
 /** An activation function of x (T, F), or of the first half of each row of x (T, 2 F): gate, then up (gated units). */
 struct zinf_activate {
@@ -243,6 +252,17 @@ static inline void zinf_ops_zero(const struct zinf_ops *ops, enum zinf_dtype dty
 {
     const struct zinf_column_sum none = {dtype, 0, count};
     ops->bias_backward(&none, to, to);
+}
+
+/** What follows a product (zinf_matmul), by the operations of `ops`: for backends that have made the product alone. */
+static inline void zinf_ops_follow(const struct zinf_ops *ops, const struct zinf_matmul *op)
+{
+    const struct zinf_activate after = {op->activation, op->c_dtype, op->m, op->n,
+                                        op->slope_of ? op->slope_of : op->c};
+    if (op->activated)
+        ops->activation_forward(&after, op->activated);
+    if (op->slope_of)
+        ops->activation_backward(&after, op->c, op->c);
 }
 
 /** The CPU backend for this machine: the widest instruction set it has, unless ZINF_ISA (avx512, avx2, plain) names a narrower one. */

@@ -9,7 +9,8 @@
 
 enum { PLACE = 256 }; /* operands begin at multiples, as a device's allocations do */
 
-static const char *const epilogues[ZINF_PRODUCT_EPILOGUES] = {"plain", "bias"};
+static const char *const epilogues[ZINF_PRODUCT_EPILOGUES] = {"plain", "bias", "gelu", "bias+gelu",
+                                                              "gelu-slope"};
 
 /* ---- a product ---- */
 
@@ -20,6 +21,14 @@ static int32_t alignment_of(const void *matrix, int64_t ld, int32_t dtype)
                     (uint64_t)ld * zinf_dtype_bytes((enum zinf_dtype)dtype) |
                     ZINF_PRODUCT_ALIGNMENT;
     return (int32_t)(bits & (~bits + 1));
+}
+
+/* cuBLASLt's rules: its second matrix has c's type and rows of a multiple of 8 elements. */
+static bool may_be_fused(const struct zinf_matmul *op)
+{
+    const bool one = !op->activated != !op->slope_of && !(op->slope_of && op->bias);
+    return one && op->activation == ZINF_GELU_TANH && op->c_dtype == op->dtype &&
+           op->ldc == op->n && op->n % 8 == 0 && !op->accumulate;
 }
 
 void zinf_product_of(const struct zinf_matmul *op, struct zinf_product *product)
@@ -33,10 +42,26 @@ void zinf_product_of(const struct zinf_matmul *op, struct zinf_product *product)
     product->alignment[0] = alignment_of(op->a, op->lda, product->dtype);
     product->alignment[1] = alignment_of(op->b, op->ldb, product->dtype);
     product->alignment[2] = alignment_of(op->c, op->ldc, product->c_dtype);
-    if (!op->bias)
+    product->epilogue = op->bias ? ZINF_PRODUCT_BIAS : ZINF_PRODUCT_PLAIN;
+    if (op->bias)
+        product->alignment[3] = alignment_of(op->bias, 0, product->dtype);
+    if (!may_be_fused(op))
         return;
-    product->epilogue = ZINF_PRODUCT_BIAS;
-    product->alignment[3] = alignment_of(op->bias, 0, product->dtype);
+    const void *other = op->activated ? op->activated : op->slope_of;
+    product->alignment[4] = alignment_of(other, op->ldc, product->c_dtype);
+    product->epilogue = op->slope_of ? ZINF_PRODUCT_SLOPE
+                        : op->bias   ? ZINF_PRODUCT_BIAS_GELU
+                                     : ZINF_PRODUCT_GELU;
+}
+
+bool zinf_product_activates(const struct zinf_product *product)
+{
+    return product->epilogue >= ZINF_PRODUCT_GELU;
+}
+
+static bool has_bias(const struct zinf_product *p)
+{
+    return p->epilogue == ZINF_PRODUCT_BIAS || p->epilogue == ZINF_PRODUCT_BIAS_GELU;
 }
 
 struct operand {
@@ -50,7 +75,8 @@ static struct operand operand_of(const struct zinf_product *p, int which)
         {p->transpose_a ? p->k : p->m, p->lda, p->dtype},
         {p->transpose_b ? p->n : p->k, p->ldb, p->dtype},
         {p->m, p->ldc, p->c_dtype},
-        {p->epilogue == ZINF_PRODUCT_BIAS, p->n, p->dtype}};
+        {has_bias(p), p->n, p->dtype},
+        {zinf_product_activates(p) ? p->m : 0, p->ldc, p->c_dtype}};
     return all[which];
 }
 
@@ -80,7 +106,8 @@ static void *address_of(const struct zinf_product *p, char *memory, int which)
 
 struct zinf_matmul zinf_product_at(const struct zinf_product *product, char *memory)
 {
-    const bool bias = product->epilogue == ZINF_PRODUCT_BIAS;
+    const bool slope = product->epilogue == ZINF_PRODUCT_SLOPE;
+    void *other = zinf_product_activates(product) ? address_of(product, memory, 4) : NULL;
     return (struct zinf_matmul){.dtype = (enum zinf_dtype)product->dtype,
                                 .c_dtype = (enum zinf_dtype)product->c_dtype,
                                 .m = product->m,
@@ -94,8 +121,11 @@ struct zinf_matmul zinf_product_at(const struct zinf_product *product, char *mem
                                 .transpose_b = product->transpose_b,
                                 .c = address_of(product, memory, 2),
                                 .ldc = product->ldc,
-                                .bias = bias ? address_of(product, memory, 3) : NULL,
-                                .accumulate = product->accumulate};
+                                .bias = has_bias(product) ? address_of(product, memory, 3) : NULL,
+                                .accumulate = product->accumulate,
+                                .activation = ZINF_GELU_TANH,
+                                .activated = slope ? NULL : other,
+                                .slope_of = slope ? other : NULL};
 }
 
 void zinf_product_name(const struct zinf_product *p, char *out, size_t bytes)
@@ -149,12 +179,12 @@ static char *print_row(const struct zinf_product_choice *choice)
         snprintf(data + 2 * (size_t)i, 3, "%02x", choice->algorithm[i]);
     return zinf_format(
         "%s %s m %lld n %lld k %lld ld %lld %lld %lld transposed %d %d added %d %s "
-        "aligned %d %d %d %d algorithm %d of %d %s\n",
+        "aligned %d %d %d %d %d fused %d algorithm %d of %d %s\n",
         zinf_dtype_name((enum zinf_dtype)p->dtype), zinf_dtype_name((enum zinf_dtype)p->c_dtype),
         (long long)p->m, (long long)p->n, (long long)p->k, (long long)p->lda, (long long)p->ldb,
         (long long)p->ldc, p->transpose_a, p->transpose_b, p->accumulate, epilogues[p->epilogue],
-        p->alignment[0], p->alignment[1], p->alignment[2], p->alignment[3], choice->candidate,
-        choice->candidates, choice->bytes ? data : "-");
+        p->alignment[0], p->alignment[1], p->alignment[2], p->alignment[3], p->alignment[4],
+        choice->fused, choice->candidate, choice->candidates, choice->bytes ? data : "-");
 }
 
 char *zinf_products_print(const struct zinf_products *products)
@@ -192,7 +222,8 @@ static bool is_aligned(const struct zinf_product *p)
     for (int i = 0; i < ZINF_PRODUCT_OPERANDS; i++) {
         int32_t a = p->alignment[i];
         bool power = a > 0 && a <= ZINF_PRODUCT_ALIGNMENT && !(a & (a - 1));
-        if (!power && !(a == 0 && i == 3 && p->epilogue == ZINF_PRODUCT_PLAIN))
+        bool absent = (i == 3 && !has_bias(p)) || (i == 4 && !zinf_product_activates(p));
+        if (absent ? a != 0 : !power)
             return false;
     }
     return true;
@@ -207,10 +238,11 @@ static bool parse_row(const char *line, struct zinf_product_choice *choice)
     memset(choice, 0, sizeof *choice);
     if (sscanf(line,
                "%7s %7s m %lld n %lld k %lld ld %lld %lld %lld transposed %d %d added %d %15s "
-               "aligned %d %d %d %d algorithm %d of %d %129s %c",
+               "aligned %d %d %d %d %d fused %d algorithm %d of %d %129s %c",
                dtype, c_dtype, &m, &n, &k, &lda, &ldb, &ldc, &p->transpose_a, &p->transpose_b,
                &p->accumulate, epilogue, &p->alignment[0], &p->alignment[1], &p->alignment[2],
-               &p->alignment[3], &choice->candidate, &choice->candidates, data, &end) != 19)
+               &p->alignment[3], &p->alignment[4], &choice->fused, &choice->candidate,
+               &choice->candidates, data, &end) != 21)
         return false;
     p->m = m, p->n = n, p->k = k, p->lda = lda, p->ldb = ldb, p->ldc = ldc;
     p->epilogue = -1;
@@ -220,7 +252,8 @@ static bool parse_row(const char *line, struct zinf_product_choice *choice)
     if (p->epilogue < 0 || zinf_dtype_parse(dtype, &type) || zinf_dtype_parse(c_dtype, &c_type))
         return false;
     p->dtype = (int32_t)type, p->c_dtype = (int32_t)c_type;
-    return is_aligned(p) && parse_data(data, choice);
+    return is_aligned(p) && (!choice->fused || zinf_product_activates(p)) &&
+           parse_data(data, choice);
 }
 
 int zinf_products_parse(struct zinf_products *products, const char *text, struct zinf_error *error)

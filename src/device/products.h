@@ -22,23 +22,35 @@
 extern "C" {
 #endif
 
-enum zinf_product_epilogue { ZINF_PRODUCT_PLAIN, ZINF_PRODUCT_BIAS, ZINF_PRODUCT_EPILOGUES };
+/**
+ * What is made of the sums. Of activations only the tanh form of GELU, which cuBLASLt has: an operation with another is listed by its product, as
+ * is one whose rows are not of a multiple of 8 elements.
+ */
+enum zinf_product_epilogue {
+    ZINF_PRODUCT_PLAIN,
+    ZINF_PRODUCT_BIAS,
+    ZINF_PRODUCT_GELU,      /* f(c) beside c */
+    ZINF_PRODUCT_BIAS_GELU,
+    ZINF_PRODUCT_SLOPE,     /* c times f' */
+    ZINF_PRODUCT_EPILOGUES
+};
 
-enum { ZINF_PRODUCT_OPERANDS = 4, ZINF_PRODUCT_ALIGNMENT = 16, ZINF_PRODUCT_ALGORITHM_BYTES = 64 };
+enum { ZINF_PRODUCT_OPERANDS = 5, ZINF_PRODUCT_ALIGNMENT = 16, ZINF_PRODUCT_ALGORITHM_BYTES = 64 };
 
 /** What an algorithm may depend on. Compared as bytes: zero it before it is filled. */
 struct zinf_product {
     int64_t m, n, k, lda, ldb, ldc;
     int32_t dtype, c_dtype, transpose_a, transpose_b, accumulate, epilogue;
-    int32_t alignment[ZINF_PRODUCT_OPERANDS]; /* bytes that every row of a, b, c and the bias begin at a multiple of, at most 16; 0: no bias */
+    int32_t alignment[ZINF_PRODUCT_OPERANDS]; /* bytes that every row of a, b, c, the bias and `activated` or `slope_of` begin at a multiple of, at most 16; 0: it has none */
 };
 
 struct zinf_product_choice {
     struct zinf_product product;
     int32_t candidate, candidates; /* number of the algorithm in the library's order, of how many; candidates 0: not chosen, the library's first */
+    int32_t fused;                 /* the activation is the algorithm's too; 0: an operation of its own follows */
     int32_t bytes;                 /* of algorithm; 0: not chosen */
     unsigned char algorithm[ZINF_PRODUCT_ALGORITHM_BYTES]; /* the library's plain data */
-    double seconds, first_s;       /* one product by it, and by the library's first; not part of the text */
+    double seconds, first_s;       /* one operation by it, and by the library's first; not part of the text */
 };
 
 struct zinf_products {
@@ -49,6 +61,8 @@ struct zinf_products {
 
 /** The product that `op` is. */
 void zinf_product_of(const struct zinf_matmul *op, struct zinf_product *product);
+/** Has it an activation that an algorithm may make? */
+bool zinf_product_activates(const struct zinf_product *product);
 /** Bytes that operands of `product` take behind each other, and an operation with such operands at `memory` (aligned to 256 bytes). */
 size_t zinf_product_bytes(const struct zinf_product *product);
 struct zinf_matmul zinf_product_at(const struct zinf_product *product, char *memory);

@@ -8,7 +8,9 @@
  *
  * Kept for the backward pass: qkv, att, h, u and the log-sum-exp. n1, n2 (with their statistics)
  * and a are made again from x, h and u: one pass over memory each against a product of the same
- * rows, and the bits are the same. Dropout masks are Philox's, never stored.
+ * rows, and the bits are the same. (Not of an a that a backend's product makes itself, from sums it
+ * has not rounded: as near as that rounding, and in every mode of activations alike.) Dropout masks
+ * are Philox's, never stored.
  */
 #include "model/pass.h"
 
@@ -132,9 +134,9 @@ static const void *weight_at(const struct layer *layer, int64_t offset)
     return zinf_pass_at(layer->pass, layer->weights, offset);
 }
 
-/* y (T, out) = x (T, in) W + b */
+/* y (T, out) = x (T, in) W + b, and activated = f(y) unless it is NULL */
 static void linear_forward(const struct layer *layer, const struct linear *linear, const void *x,
-                           void *y)
+                           void *y, void *activated)
 {
     const bool conv1d = layer->model->conv1d;
     const struct zinf_matmul product = {.dtype = layer->pass->dtype,
@@ -149,13 +151,15 @@ static void linear_forward(const struct layer *layer, const struct linear *linea
                                         .transpose_b = !conv1d,
                                         .c = y,
                                         .ldc = linear->out,
-                                        .bias = weight_at(layer, linear->bias)};
+                                        .bias = weight_at(layer, linear->bias),
+                                        .activation = layer->model->activation,
+                                        .activated = activated};
     layer->pass->ops->matmul(&product);
 }
 
-/* dx (T, in) = dy (T, out) W^T */
+/* dx (T, in) = dy (T, out) W^T, times f'(x) unless `slope_of`, x, is NULL */
 static void linear_backward_input(const struct layer *layer, const struct linear *linear,
-                                  const void *dy, void *dx)
+                                  const void *dy, const void *slope_of, void *dx)
 {
     const bool conv1d = layer->model->conv1d;
     const struct zinf_matmul product = {.dtype = layer->pass->dtype,
@@ -169,7 +173,9 @@ static void linear_backward_input(const struct layer *layer, const struct linear
                                         .ldb = conv1d ? linear->out : linear->in,
                                         .transpose_b = conv1d,
                                         .c = dx,
-                                        .ldc = linear->in};
+                                        .ldc = linear->in,
+                                        .activation = layer->model->activation,
+                                        .slope_of = slope_of};
     layer->pass->ops->matmul(&product);
 }
 
@@ -286,14 +292,24 @@ static void activate(const struct layer *layer, const void *up, void *activated)
         layer->pass->ops->activation_forward(&op, activated);
 }
 
-static void activate_backward(const struct layer *layer, const void *up, const void *dactivated,
-                              void *dup)
+/* u and a = f(u): one operation of the table, or two where two halves of u make one a. */
+static void up_forward(const struct layer *layer, const void *normed, void *up, void *activated)
+{
+    const bool gated = layer->model->gated;
+    linear_forward(layer, &layer->up, normed, up, gated ? NULL : activated);
+    if (gated)
+        activate(layer, up, activated);
+}
+
+/* du from dy; `activated`: where da stands meanwhile, du's own place unless gated. */
+static void down_backward(const struct layer *layer, const void *dy, const void *up,
+                          void *activated, void *dup)
 {
     const struct zinf_activate op = activate_of(layer, up);
-    if (layer->model->gated)
-        layer->pass->ops->gated_backward(&op, dactivated, dup);
-    else
-        layer->pass->ops->activation_backward(&op, dactivated, dup);
+    const bool gated = layer->model->gated;
+    linear_backward_input(layer, &layer->down, dy, gated ? NULL : up, activated);
+    if (gated)
+        layer->pass->ops->gated_backward(&op, activated, dup);
 }
 
 void zinf_layer_forward(const struct zinf_pass *pass, int number, const void *weights,
@@ -310,20 +326,19 @@ void zinf_layer_forward(const struct zinf_pass *pass, int number, const void *we
         norm_of(pass, x, weight_at(&layer, at->norm1_weight), weight_at(&layer, at->norm1_bias),
                 scratch.mean, scratch.rstd);
     pass->ops->norm_forward(&norm1, scratch.normed);
-    linear_forward(&layer, &layer.qkv, scratch.normed, saved.qkv);
+    linear_forward(&layer, &layer.qkv, scratch.normed, saved.qkv, NULL);
     rotate(&layer, saved.qkv, false);
     const struct zinf_attention attention = attention_of(&layer, &saved);
     pass->ops->attention_forward(&attention, saved.attended);
-    linear_forward(&layer, &layer.out, saved.attended, scratch.masked);
+    linear_forward(&layer, &layer.out, saved.attended, scratch.masked, NULL);
     add_residual(&layer, ZINF_DROPOUT_AFTER_ATTENTION, scratch.masked, x, saved.middle);
 
     const struct zinf_norm norm2 =
         norm_of(pass, saved.middle, weight_at(&layer, at->norm2_weight),
                 weight_at(&layer, at->norm2_bias), scratch.mean, scratch.rstd);
     pass->ops->norm_forward(&norm2, scratch.normed);
-    linear_forward(&layer, &layer.up, scratch.normed, saved.up);
-    activate(&layer, saved.up, scratch.activated);
-    linear_forward(&layer, &layer.down, scratch.activated, y);
+    up_forward(&layer, scratch.normed, saved.up, scratch.activated);
+    linear_forward(&layer, &layer.down, scratch.activated, y, NULL);
     add_residual(&layer, ZINF_DROPOUT_AFTER_MLP, y, saved.middle, y);
 }
 
@@ -348,14 +363,13 @@ static void mlp_backward(const struct layer *layer, const struct saved *saved,
     const void *dy = mask_gradient(layer, ZINF_DROPOUT_AFTER_MLP, dx, scratch->masked);
     activate(layer, saved->up, scratch->activated);
     linear_backward_weight(layer, &layer->down, scratch->activated, dy, dweights);
-    linear_backward_input(layer, &layer->down, dy, scratch->activated);
-    activate_backward(layer, saved->up, scratch->activated, scratch->dup);
+    down_backward(layer, dy, saved->up, scratch->activated, scratch->dup);
     const struct zinf_norm norm =
         norm_of(pass, saved->middle, weight_at(layer, at->norm2_weight),
                 weight_at(layer, at->norm2_bias), scratch->mean, scratch->rstd);
     pass->ops->norm_forward(&norm, scratch->normed);
     linear_backward_weight(layer, &layer->up, scratch->normed, scratch->dup, dweights);
-    linear_backward_input(layer, &layer->up, scratch->dup, scratch->normed);
+    linear_backward_input(layer, &layer->up, scratch->dup, NULL, scratch->normed);
     pass->ops->norm_backward(&norm, scratch->normed, dx, dx,
                              zinf_pass_to(pass, dweights, at->norm2_weight),
                              zinf_pass_to(pass, dweights, at->norm2_bias));
@@ -379,7 +393,7 @@ void zinf_layer_backward(const struct zinf_pass *pass, int number, const void *w
 
     const void *dh = mask_gradient(&layer, ZINF_DROPOUT_AFTER_ATTENTION, dx, scratch.masked);
     linear_backward_weight(&layer, &layer.out, saved.attended, dh, dweights);
-    linear_backward_input(&layer, &layer.out, dh, scratch.dattended);
+    linear_backward_input(&layer, &layer.out, dh, NULL, scratch.dattended);
     const struct zinf_attention attention = attention_of(&layer, &saved);
     pass->ops->attention_backward(&attention, scratch.dattended, scratch.dqkv);
     rotate(&layer, scratch.dqkv, true);
@@ -388,7 +402,7 @@ void zinf_layer_backward(const struct zinf_pass *pass, int number, const void *w
                 scratch.mean, scratch.rstd);
     pass->ops->norm_forward(&norm, scratch.normed);
     linear_backward_weight(&layer, &layer.qkv, scratch.normed, scratch.dqkv, dweights);
-    linear_backward_input(&layer, &layer.qkv, scratch.dqkv, scratch.normed);
+    linear_backward_input(&layer, &layer.qkv, scratch.dqkv, NULL, scratch.normed);
     pass->ops->norm_backward(&norm, scratch.normed, dx, dx,
                              zinf_pass_to(pass, dweights, at->norm1_weight),
                              zinf_pass_to(pass, dweights, at->norm1_bias));

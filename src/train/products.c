@@ -116,15 +116,19 @@ void zinf_run_choose_products(struct zinf_run *run, bool training)
 
 static void say_row(const struct zinf_product_choice *row)
 {
+    const char *way = row->fused                              ? ", fused"
+                      : zinf_product_activates(&row->product) ? ", then an operation of its own"
+                                                              : "";
     char name[160];
     zinf_product_name(&row->product, name, sizeof name);
     if (row->bytes == 0)
         zinf_debug("product     %s: the library's first algorithm", name);
     else if (row->seconds > 0)
-        zinf_debug("product     %s: algorithm %d of %d, %.1f us (the first %.1f us)", name,
-                   row->candidate, row->candidates, row->seconds * 1e6, row->first_s * 1e6);
+        zinf_debug("product     %s: algorithm %d of %d%s, %.1f us (the first %.1f us)", name,
+                   row->candidate, row->candidates, way, row->seconds * 1e6, row->first_s * 1e6);
     else
-        zinf_debug("product     %s: algorithm %d of %d", name, row->candidate, row->candidates);
+        zinf_debug("product     %s: algorithm %d of %d%s", name, row->candidate, row->candidates,
+                   way);
 }
 
 void zinf_run_say_products(const struct zinf_run *run)
