@@ -63,7 +63,7 @@ struct Running {
 };
 
 struct Forward {
-    int64_t columns, first_column;
+    int64_t columns, first_column, row;
     const int32_t *targets;
     float *maximum, *sum, *target_logit;
     const void *logits;
@@ -74,7 +74,7 @@ template <typename T, int N> __global__ void __launch_bounds__(THREADS) forward_
     __shared__ float maxima[THREADS / 32], sums[THREADS / 32];
     const int64_t row = blockIdx.x;
     const int32_t wanted = op.targets[row];
-    const T *x = (const T *)op.logits + row * op.columns;
+    const T *x = (const T *)op.logits + row * op.row;
     if (wanted == -100)
         return; /* the whole block */
     Running own = {-INFINITY, 0.0f};
@@ -114,7 +114,7 @@ template <typename T, int N> __global__ void __launch_bounds__(THREADS) forward_
 }
 
 struct Backward {
-    int64_t columns, first_column;
+    int64_t columns, first_column, row;
     const int32_t *targets;
     const float *maximum, *sum;
     float scale;
@@ -126,7 +126,7 @@ template <typename T, int N> __global__ void __launch_bounds__(THREADS) backward
     const int64_t row = blockIdx.x;
     const bool counted = op.targets[row] != -100;
     const int64_t target = counted ? op.targets[row] - op.first_column : -1;
-    T *x = (T *)op.logits + row * op.columns;
+    T *x = (T *)op.logits + row * op.row;
     const float maximum = op.maximum[row], per_sum = counted ? op.scale / op.sum[row] : 0.0f;
     each<T, N>((const T *)x, op.columns, [&](int64_t at, auto width) {
         constexpr int W = decltype(width)::value;
@@ -151,7 +151,7 @@ using namespace zinf_cuda;
 
 void zinf_cuda_loss_tile_forward(const struct zinf_loss_tile *tile, const void *logits)
 {
-    const loss::Forward op = {tile->columns, tile->first_column, tile->targets, tile->maximum,
+    const loss::Forward op = {tile->columns, tile->first_column, tile->row, tile->targets, tile->maximum,
                               tile->sum, tile->target_logit, logits};
     with_type(tile->dtype, [&](auto tag) {
         typedef decltype(tag) T;
@@ -161,7 +161,7 @@ void zinf_cuda_loss_tile_forward(const struct zinf_loss_tile *tile, const void *
 
 void zinf_cuda_loss_tile_backward(const struct zinf_loss_tile *tile, void *logits)
 {
-    const loss::Backward op = {tile->columns, tile->first_column, tile->targets, tile->maximum, tile->sum,
+    const loss::Backward op = {tile->columns, tile->first_column, tile->row, tile->targets, tile->maximum, tile->sum,
                                tile->scale, logits};
     with_type(tile->dtype, [&](auto tag) {
         typedef decltype(tag) T;

@@ -186,7 +186,7 @@ struct Net {
     {
         const int64_t tokens = pass.batch * pass.sequence;
         const size_t row_bytes = tokens * model->hidden * element();
-        Memory scratch, normed, loss_memory, statistics;
+        Memory scratch, normed, loss_memory, statistics, logits;
         std::vector<Memory> x(model->layers + 1), saved(model->layers);
         scratch.resize(zinf_scratch_bytes(model, options.dtype, pass.batch, pass.sequence));
         pass.scratch = scratch.data();
@@ -210,7 +210,10 @@ struct Net {
         zinf_final_norm_forward(&pass, blocks[model->final_norm_block].data(),
                                 x[model->layers].data(), normed.data(), (float *)statistics.data());
         float *numbers = (float *)loss_memory.data();
-        zinf_loss loss = {numbers, numbers + tokens, numbers + 2 * tokens};
+        if (!options.recompute)
+            logits.resize(zinf_head_logits_bytes(model, options.dtype, tokens));
+        zinf_loss loss = {numbers, numbers + tokens, numbers + 2 * tokens,
+                          options.recompute ? nullptr : logits.data()};
         zinf_loss_begin(&pass, &loss);
         for (int i = 0; i < model->head_block_count; i++) {
             const int b = model->first_head_block + i;

@@ -28,17 +28,17 @@ Tiles run(const zinf_ops *ops, const Array &logits, const Vector<int32_t> &targe
     int64_t rows = (int64_t)targets.size(), vocabulary = (int64_t)logits.size() / rows, first = 0;
     Tiles t = {Vector<float>(rows, -INFINITY), Vector<float>(rows), Vector<float>(rows), {}};
     zinf_loss_tile op = {
-        logits.dtype(),        rows, 0, 0, targets.data(), t.maximum.data(), t.sum.data(),
+        logits.dtype(),        rows, 0, 0, 0, targets.data(), t.maximum.data(), t.sum.data(),
         t.target_logit.data(), scale};
     for (int64_t columns : widths) {
         t.logits.push_back(tile_of(logits, rows, vocabulary, first, columns));
-        op.columns = columns, op.first_column = first;
+        op.columns = columns, op.row = columns, op.first_column = first;
         ops->loss_tile_forward(&op, t.logits.back().data());
         first += columns;
     }
     first = 0;
     for (Array &tile : t.logits) {
-        op.columns = (int64_t)tile.size() / rows, op.first_column = first;
+        op.columns = op.row = (int64_t)tile.size() / rows, op.first_column = first;
         ops->loss_tile_backward(&op, tile.data());
         EXPECT_TRUE(tile.guard_is_whole());
         first += op.columns;
@@ -46,9 +46,16 @@ Tiles run(const zinf_ops *ops, const Array &logits, const Vector<int32_t> &targe
     return t;
 }
 
+/* numbers: maximum, sum, target_logit */
+double row_loss_of(const Vector<float> numbers[3], int64_t row)
+{
+    return std::log((double)numbers[1][row]) + numbers[0][row] - numbers[2][row];
+}
+
 double row_loss(const Tiles &t, int64_t row)
 {
-    return std::log((double)t.sum[row]) + t.maximum[row] - t.target_logit[row];
+    const Vector<float> numbers[3] = {t.maximum, t.sum, t.target_logit};
+    return row_loss_of(numbers, row);
 }
 
 } // namespace
@@ -148,6 +155,42 @@ TEST_P(Ops, LossHasTheSameBitsForAnyNumberOfThreads)
     Tiles two = run(ops, logits, targets, {250, 250}, 0.5f);
     EXPECT_EQ(one.sum, two.sum);
     EXPECT_TRUE(one.logits[0] == two.logits[0] && one.logits[1] == two.logits[1]);
+}
+
+TEST_P(Ops, LossLeavesAloneWhatIsBetweenRows)
+{
+    const int64_t rows = 3, columns = 45;
+    Vector<int32_t> targets = {44, -100, 0};
+    Array close = normal(dtype, rows * columns, 1);
+    for (int64_t row : {48, 51}) {
+        Array apart(dtype, rows * row), together = close;
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t i = 0; i < row; i++)
+                apart.set(r * row + i, i < columns ? close[r * columns + i] : 99.0);
+        Vector<float> numbers[2][3];
+        for (int which = 0; which < 2; which++) {
+            Array &logits = which ? apart : together;
+            Vector<float> *n = numbers[which];
+            n[0].assign(rows, -INFINITY), n[1].assign(rows, 0.0f), n[2].assign(rows, 0.0f);
+            const zinf_loss_tile op = {
+                dtype,          rows,        columns,     0,           which ? row : columns,
+                targets.data(), n[0].data(), n[1].data(), n[2].data(), 0.5f};
+            ops->loss_tile_forward(&op, logits.data());
+            ops->loss_tile_backward(&op, logits.data());
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            if (targets[r] >= 0) {
+                EXPECT_NEAR(row_loss_of(numbers[1], r), row_loss_of(numbers[0], r), 64 * u32 * 20);
+            }
+            for (int64_t i = 0; i < row; i++) {
+                if (i < columns)
+                    ASSERT_NEAR(apart[r * row + i], together[r * columns + i],
+                                roundoff(dtype) + 64 * u32);
+                else
+                    ASSERT_EQ(apart[r * row + i], 99.0);
+            }
+        }
+    }
 }
 
 INSTANTIATE_OPS_TESTS();

@@ -292,26 +292,29 @@ TEST(Embedding, TilesGiveWhatOneTileGives)
     EXPECT_NEAR((losses[0] - losses[1]) / (2 * h), along, 2e-3 * along);
 }
 
-// So many tokens that a tile is cut into strips: logits, loss and gradients against sums in double.
+// So many tokens that a tile is cut into strips: logits, loss and gradients against sums in double,
+// whether logits are kept or made again.
 TEST(Head, StripsGiveTheLossAndGradientsOfTheWhole)
 {
     Options options;
-    options.batch = 1400;
+    options.batch = 21;
     options.sequence = 100;
     Net net(
-        R"({"model_type":"gpt2","vocab_size":100,"n_positions":100,"n_embd":8,"n_layer":1,"n_head":1,"tie_word_embeddings":false})",
+        R"({"model_type":"gpt2","vocab_size":4171,"n_positions":100,"n_embd":8,"n_inner":4000,"n_layer":1,"n_head":1,"tie_word_embeddings":false})",
         options);
     const zinf_model *model = net.model;
     ASSERT_EQ(model->head_block_count, 1);
     const zinf_block &block = model->blocks[model->first_head_block];
-    const int64_t tokens = 140000, rows = 100, columns = 8;
-    ASSERT_LT(zinf_scratch_bytes(model, ZINF_FP32, 1, 100), (size_t)tokens * rows * 4);
-    Memory scratch, weights, y, dy, dweights, numbers;
+    const int64_t tokens = 2100, rows = 4171, columns = 8;
+    Memory scratch, weights, y, dy, dweights, numbers, logits_kept, dy_kept, dweights_kept;
     scratch.resize(zinf_scratch_bytes(model, ZINF_FP32, options.batch, options.sequence));
     weights.resize(rows * columns * 4);
     y.resize(tokens * columns * 4);
     dy.resize(tokens * columns * 4);
     dweights.resize(rows * columns * 4);
+    dy_kept.resize(dy.size);
+    dweights_kept.resize(dweights.size);
+    logits_kept.resize(zinf_head_logits_bytes(model, ZINF_FP32, tokens));
     numbers.resize(3 * tokens * 4);
     float *w = (float *)weights.data(), *h = (float *)y.data(), *state = (float *)numbers.data();
     for (int64_t e = 0; e < rows * columns; e++)
@@ -320,7 +323,7 @@ TEST(Head, StripsGiveTheLossAndGradientsOfTheWhole)
         h[e] = (float)hashed(2, e) / 16384 - 2;
     net.pass.targets = net.targets.data();
     net.pass.scratch = scratch.data();
-    zinf_loss loss = {state, state + tokens, state + 2 * tokens};
+    zinf_loss loss = {state, state + tokens, state + 2 * tokens, nullptr};
     zinf_loss_begin(&net.pass, &loss);
     zinf_head_forward(&net.pass, &block, w, h, &loss);
     int64_t counted;
@@ -328,6 +331,15 @@ TEST(Head, StripsGiveTheLossAndGradientsOfTheWhole)
     EXPECT_EQ(counted, net.counted);
     const zinf_head_gradients tile = {1.0f / 4096, true, (float *)dy.data(), dweights.data()};
     zinf_head_backward(&net.pass, &block, w, h, &loss, &tile);
+    const zinf_head_gradients tile_kept = {1.0f / 4096, true, (float *)dy_kept.data(),
+                                           dweights_kept.data()};
+    loss.logits = logits_kept.data();
+    zinf_loss_begin(&net.pass, &loss);
+    zinf_head_forward(&net.pass, &block, w, h, &loss);
+    EXPECT_EQ(zinf_loss_end(&net.pass, &loss, &counted), sum);
+    zinf_head_backward(&net.pass, &block, w, h, &loss, &tile_kept);
+    EXPECT_EQ(dy_kept.bytes, dy.bytes);
+    EXPECT_EQ(dweights_kept.bytes, dweights.bytes);
 
     double expected = 0;
     std::vector<double> logits(rows), dw(rows * columns);
@@ -354,7 +366,7 @@ TEST(Head, StripsGiveTheLossAndGradientsOfTheWhole)
                 << t; // 1/4096 * 4 * 2^-24 * a few
     }
     EXPECT_NEAR(sum, expected, 1e-6 * expected);
-    for (int64_t e = 0; e < rows * columns; e++) // sums of 140000 terms in fp32
+    for (int64_t e = 0; e < rows * columns; e++) // sums of 2100 terms in fp32
         EXPECT_NEAR(((float *)dweights.data())[e], dw[e], 1e-5 * norm(dw)) << e;
 }
 } // namespace

@@ -81,7 +81,7 @@ static void measure_loss(struct zinf_rig *rig)
     const int64_t rows = rig->sizes->tokens / 2, columns = rig->sizes->vocabulary;
     int32_t *targets = zinf_alloc((size_t)rows * sizeof *targets);
     struct zinf_loss_tile op = {
-        .dtype = ZINF_BF16, .rows = rows, .columns = columns, .scale = 1.0f};
+        .dtype = ZINF_BF16, .rows = rows, .columns = columns, .row = columns, .scale = 1.0f};
     struct zinf_rig_work work = {.call = call_loss, .op = &op};
     struct zinf_rig_point point = {.name = "cross-entropy", .dtype = "bf16"};
     rig->used = 0;

@@ -168,7 +168,8 @@ static void print_estimate(const struct zinf_config *config, const struct job *j
     static const char *const tiers[] = {"device", "host", "nvme"};
     const double mib = 1024.0 * 1024.0;
     char kept[64], place[96];
-    snprintf(kept, sizeof kept, "%d of %d layers keep theirs", e->kept_layers, e->layers);
+    snprintf(kept, sizeof kept, "%d of %d layers keep theirs%s", e->kept_layers, e->layers,
+             e->kept_logits ? ", the head its logits" : "");
     printf("%.2f M parameters, %lld ranks (%lld a node), ZeRO stage %d, %s\n"
            "batch %lld = %lld micro-batch x %lld accumulation x %lld ranks, %lld tokens a step\n\n",
            (double)e->parameters / 1e6, (long long)job->ranks, (long long)job->ranks_per_node,
@@ -255,6 +256,7 @@ static void print_json(const struct job *job, const struct zinf_estimate *e, boo
                 {"nvme_bytes", (int64_t)e->nvme_bytes},
                 {"nvme_spare_bytes", (int64_t)e->bytes.spares},
                 {"kept_layers", e->kept_layers},
+                {"kept_logits", e->kept_logits},
                 {"operations", e->operations},
                 {"windows", e->windows},
                 {"records", e->records},

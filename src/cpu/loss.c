@@ -48,7 +48,7 @@ INLINE void forward_row(enum zinf_dtype dtype, const struct loss *loss, int64_t 
     int64_t target = op->targets[row] - op->first_column;
     if (op->targets[row] == -100)
         return;
-    const void *x = element(loss->logits, dtype, row * op->columns);
+    const void *x = element(loss->logits, dtype, row * op->row);
     if (target >= 0 && target < op->columns)
         op->target_logit[row] = load(dtype, x, target, 1)[0];
     float before = op->maximum[row], tile = row_maximum(dtype, x, op->columns);
@@ -75,7 +75,7 @@ void KERNEL(loss_tile_forward)(const struct zinf_loss_tile *op, const void *logi
 INLINE void backward_row(enum zinf_dtype dtype, const struct loss *loss, int64_t row)
 {
     const struct zinf_loss_tile *op = loss->op;
-    void *x = element_out(loss->gradient, dtype, row * op->columns);
+    void *x = element_out(loss->gradient, dtype, row * op->row);
     if (op->targets[row] == -100) {
         memset(x, 0, (size_t)(op->columns * element_bytes(dtype)));
         return;

@@ -122,6 +122,7 @@ struct zinf_rope {
 struct zinf_loss_tile {
     enum zinf_dtype dtype; /* of logits */
     int64_t rows, columns, first_column;
+    int64_t row; /* elements from row to row, at least `columns`; what is between is neither read nor written */
     const int32_t *targets;            /* (rows); -100 = not counted */
     float *maximum, *sum, *target_logit; /* (rows) each; start: -inf, 0, 0 */
     float scale;                         /* of the gradient: backward only */

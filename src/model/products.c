@@ -94,7 +94,7 @@ static const struct zinf_ops idle = {
 static void rehearse_head(const struct zinf_pass *pass, char *anywhere)
 {
     const struct zinf_model *model = pass->model;
-    struct zinf_loss loss = {(float *)anywhere, (float *)anywhere, (float *)anywhere};
+    struct zinf_loss loss = {(float *)anywhere, (float *)anywhere, (float *)anywhere, NULL};
     for (int i = 0; i < model->head_block_count; i++) {
         const struct zinf_block *block = &model->blocks[model->first_head_block + i];
         const struct zinf_head_gradients gradients = {1, i == model->head_block_count - 1,

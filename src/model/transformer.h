@@ -79,10 +79,13 @@ void zinf_final_norm_backward(const struct zinf_pass *pass, const void *weights,
 /** Loss state of a micro-batch: three fp32 of (T), memory of 3 * T floats is the caller's. */
 struct zinf_loss {
     float *maximum, *sum, *target_logit;
+    void *logits; /* zinf_head_logits_bytes() for the backward pass, which then spares a product; NULL: it makes them again */
 };
+/** What the head's logits of T tokens take, all tiles. */
+size_t zinf_head_logits_bytes(const struct zinf_model *model, enum zinf_dtype dtype, int64_t tokens);
 /** -inf, 0, 0: before the first tile. */
 void zinf_loss_begin(const struct zinf_pass *pass, struct zinf_loss *loss);
-/** One tile of the head: logits of its rows for all tokens (made in scratch, a strip of rows at a time) go into `loss`. y (T, C): final norm's output. */
+/** One tile of the head: logits of its rows for all tokens (made in scratch, or where they are kept, a strip of rows at a time) go into `loss`. y (T, C): final norm's output. */
 void zinf_head_forward(const struct zinf_pass *pass, const struct zinf_block *block,
                        const void *weights, const void *y, struct zinf_loss *loss);
 /** After the last tile: sum over counted tokens of the cross entropy, in double; *counted = how many. */
@@ -94,7 +97,7 @@ struct zinf_head_gradients {
     float *dy;      /* (T, C) fp32: of the final norm's output, the sum over the tiles */
     void *dweights; /* (row_count, C), out: of this tile */
 };
-/** Backward of one tile; its logits are made again in scratch. */
+/** Backward of one tile; logits that were not kept are made again in scratch. */
 void zinf_head_backward(const struct zinf_pass *pass, const struct zinf_block *block,
                         const void *weights, const void *y, const struct zinf_loss *loss,
                         const struct zinf_head_gradients *gradients);

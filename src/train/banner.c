@@ -15,7 +15,7 @@ static const char *activations_text(const struct zinf_run *run, char out[96])
 {
     int64_t kept = run->step.options.kept_layers, layers = run->model->layers;
     if (kept == layers)
-        snprintf(out, 96, "kept");
+        snprintf(out, 96, run->step.options.keep_logits ? "kept" : "kept, logits made again");
     else if (kept == 0)
         snprintf(out, 96, "recomputed");
     else

@@ -60,7 +60,7 @@ void zinf_batch_copy_begin_loss(struct zinf_batch_copy *copy, const struct zinf_
 struct zinf_loss zinf_batch_copy_loss(const struct zinf_batch_copy *copy, int micro)
 {
     float *losses = copy->losses + 3 * copy->rows * micro;
-    return (struct zinf_loss){losses, losses + copy->rows, losses + 2 * copy->rows};
+    return (struct zinf_loss){losses, losses + copy->rows, losses + 2 * copy->rows, NULL};
 }
 
 void zinf_batch_copy_take_loss(struct zinf_batch_copy *copy, const struct zinf_pass *pass,

@@ -52,7 +52,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
     if (budget->own_memory)
         run.graph_bytes = zinf_run_graph_bytes(&run);
-    zinf_run_choose_kept_layers(&run, true, budget);
+    zinf_run_choose_kept(&run, true, budget);
     bool uses_nvme = zinf_zero_uses_nvme(&run.zero.options);
     const struct zinf_activations *inputs = &run.step.activations;
     *estimate = (struct zinf_estimate){
@@ -70,6 +70,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
         .device_blocks = run.device_blocks,
         .blocks = run.model->block_count,
         .kept_layers = run.step.options.kept_layers,
+        .kept_logits = run.step.options.keep_logits,
         .layers = (int)run.model->layers,
         .parameters = run.model->total_count,
         .comm_bytes = run.plan.comm_bytes,

@@ -30,6 +30,7 @@ struct zinf_estimate {
     size_t device_bytes, host_bytes, nvme_bytes; /* in all */
     size_t card_bytes;                          /* device_bytes, and what CUDA and its libraries take beside; 0 on a CPU rank */
     int kept_layers, layers;
+    bool kept_logits;
     int device_blocks, blocks;                  /* the first so many of all have their states on the device: offload_optimizer.ratio */
     int64_t parameters;                         /* of the model */
     int64_t comm_bytes;                         /* sent in one step */

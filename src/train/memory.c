@@ -104,7 +104,7 @@ static struct zinf_activations_options activations_of(const struct zinf_run *run
 
 /* One pass over everything that takes memory: the first time on a counting pool, the second on the
  * mapped one. */
-static void lay_out(struct zinf_run *run, bool training, int kept_layers)
+static void lay_out(struct zinf_run *run, bool training, int kept)
 {
     const struct zinf_config *config = run->config;
     const char *names[2];
@@ -134,7 +134,8 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
         .evaluation_batch = config->data.eval.count ? config->train.eval_micro_batch : 0,
         .micro_count = (int)config->batch.accumulation,
         .activations = activations_of(run),
-        .kept_layers = kept_layers,
+        .kept_layers = kept < run->model->layers ? kept : (int)run->model->layers,
+        .keep_logits = kept > run->model->layers,
         .plan = &run->plan,
         .evaluation_plan = &run->evaluation_plan,
         .dropout_key = zinf_rng_key((uint64_t)config->train.seed, "dropout"),
@@ -146,13 +147,13 @@ static void lay_out(struct zinf_run *run, bool training, int kept_layers)
     zinf_step_layout(&run->step, &step, &run->device, &run->host);
 }
 
-static void count_memory(struct zinf_run *run, bool training, int kept_layers)
+static void count_memory(struct zinf_run *run, bool training, int kept)
 {
     size_t inputs;
     do { /* again where the inputs of layers leave less of the drive for spare extents */
         inputs = run->step.activations.bytes.nvme;
         run->device = run->host = (struct zinf_pool){0};
-        lay_out(run, training, kept_layers);
+        lay_out(run, training, kept);
     } while (inputs != run->step.activations.bytes.nvme);
     /* what is mapped, locked and reported are whole pages */
     zinf_pool_round(&run->device);
@@ -170,17 +171,16 @@ static bool fits(const struct zinf_run *run, const struct zinf_budget *budget)
     return zinf_budget_holds(budget, zinf_run_device_bytes(run), run->host.used_bytes);
 }
 
-int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
-                                const struct zinf_budget *budget)
+int zinf_run_choose_kept(struct zinf_run *run, bool training, const struct zinf_budget *budget)
 {
     enum zinf_config_activations mode = run->config->memory.activations;
     bool may_keep = mode == ZINF_ACTIVATIONS_AUTO || mode == ZINF_ACTIVATIONS_KEEP;
-    int kept = training && may_keep ? (int)run->model->layers : 0;
+    int layers = (int)run->model->layers, kept = training && may_keep ? layers + 1 : 0;
     int64_t cache = run->config->memory.cache_bytes;
     run->cache_bytes = cache > 0 ? (size_t)cache : 0;
     run->largest_record = LARGEST_RECORD;
     count_memory(run, training, kept);
-    while (mode == ZINF_ACTIVATIONS_AUTO && kept > 0 && !fits(run, budget))
+    while ((mode == ZINF_ACTIVATIONS_AUTO ? kept > 0 : kept > layers) && !fits(run, budget))
         count_memory(run, training, --kept);
     /* Nothing else is left to give: shorter records make shorter rings. */
     while (run->zero.bytes.rings && run->largest_record > SMALLEST_RECORD && !fits(run, budget)) {
@@ -375,7 +375,7 @@ int zinf_run_take_memory(struct zinf_run *run, bool training)
 {
     run->budget = budget_of(run);
     run->nvme_bytes = nvme_share(run);
-    int kept = zinf_run_choose_kept_layers(run, training, &run->budget);
+    int kept = zinf_run_choose_kept(run, training, &run->budget);
     /* The smallest choices of all ranks are everyone's: results do not depend on them, times would.
      */
     int least = zinf_comm_agree(run->comm, kept);

@@ -129,12 +129,13 @@ void zinf_run_say_products(const struct zinf_run *run);
 /** The plans of a training step (unless `training` is false) and of an evaluation batch. Local. */
 void zinf_run_build_plans(struct zinf_run *run, bool training);
 /**
- * Count all memory on empty pools: the last layers whose activations fit with everything else keep them, the others compute them again.
+ * Count all memory on empty pools: the last layers whose activations fit with everything else keep them, the others compute them again. Where
+ * all layers do, the head keeps its logits if they fit too.
  * What still does not fit gets shorter records. A cache "auto" has what is left. Only as zinf.memory.activations says: "auto" never moves inputs to another tier. Local.
- * @return how many, or -1: it does not fit even without
+ * @return how many layers keep, one more with the logits; -1: it does not fit even without
  */
-int zinf_run_choose_kept_layers(struct zinf_run *run, bool training,
-                                const struct zinf_budget *budget);
+int zinf_run_choose_kept(struct zinf_run *run, bool training,
+                         const struct zinf_budget *budget);
 /** What this rank takes on its device: the pool, the scratch of its streams, and what recordings may take. */
 size_t zinf_run_device_bytes(const struct zinf_run *run);
 /** What this rank puts on NVMe, padding included, as laid out last. */

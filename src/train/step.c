@@ -109,13 +109,15 @@ static void head_forward(struct walk *walk, const struct zinf_plan_operation *op
                          const void *weights)
 {
     struct zinf_step *step = walk->step;
+    struct zinf_loss loss = step->loss;
+    if (!walk->input)
+        loss.logits = NULL; /* nothing comes back for them */
     if (operation->first && step->copy.device)
         zinf_batch_copy_begin_loss(&step->copy, &step->pass, &step->loss);
     else if (operation->first)
         zinf_loss_begin(&step->pass, &step->loss);
     begin_pass(walk);
-    zinf_head_forward(&step->pass, block_of(walk, operation), weights, step->normalized,
-                      &step->loss);
+    zinf_head_forward(&step->pass, block_of(walk, operation), weights, step->normalized, &loss);
     zinf_graphs_end(step->graphs);
 }
 

@@ -27,6 +27,7 @@ struct zinf_step_options {
     int micro_count;                   /* accumulation steps k */
     struct zinf_activations_options activations; /* where the inputs of layers stand; sizes are filled by the step */
     int kept_layers;                   /* the last so many layers keep their activations, the others recompute them */
+    bool keep_logits;                  /* so does the head, for the backward pass */
     const struct zinf_plan *plan, *evaluation_plan;
     struct zinf_rng_key dropout_key;
     struct zinf_activities *activities; /* where the time of the compute lane is counted; borrowed */

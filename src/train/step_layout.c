@@ -76,6 +76,11 @@ void zinf_step_layout(struct zinf_step *step, const struct zinf_step_options *op
     step->loss.maximum = zinf_pool_take(device, (size_t)rows * sizeof(float));
     step->loss.sum = zinf_pool_take(device, (size_t)rows * sizeof(float));
     step->loss.target_logit = zinf_pool_take(device, (size_t)rows * sizeof(float));
+    step->loss.logits =
+        options->keep_logits
+            ? zinf_pool_take(
+                  device, zinf_head_logits_bytes(model, dtype, options->batch * options->sequence))
+            : NULL;
     step->dy = zinf_pool_take(device, (size_t)(rows * model->hidden) * sizeof(float));
     step->dx = zinf_pool_take(device, row);
     step->cosine = model->rotary ? zinf_pool_take(device, angles) : NULL;
