@@ -6,7 +6,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -145,6 +147,103 @@ TEST_P(Devices, OperationsOfAnotherThreadGoToItsLane)
         sum = backend->operations()->square_sum(&scan, memory);
     }).join();
     EXPECT_EQ(0.0, sum);
+}
+
+/** Operands of a product on the host, where the CPU makes it, and on the device, as the key has
+ * them. */
+class Product
+{
+  public:
+    Product(zinf_device *device, zinf_dtype dtype, int epilogue) : device_(device)
+    {
+        zinf_matmul op = {};
+        op.dtype = op.c_dtype = dtype;
+        op.m = 40, op.n = 24, op.k = 32, op.lda = op.ldb = 32, op.ldc = 24;
+        op.transpose_b = true;
+        if (epilogue == ZINF_PRODUCT_BIAS || epilogue == ZINF_PRODUCT_BIAS_GELU)
+            op.bias = &op;
+        if (epilogue == ZINF_PRODUCT_GELU || epilogue == ZINF_PRODUCT_BIAS_GELU)
+            op.activated = &op;
+        if (epilogue == ZINF_PRODUCT_SLOPE)
+            op.slope_of = &op;
+        zinf_product_of(&op, &key);
+        for (int32_t &alignment : key.alignment)
+            alignment = alignment ? 16 : 0;
+        bytes_ = zinf_product_bytes(&key);
+        host_.resize((bytes_ + 255) / 256 * 256 + 256);
+        base_ = (char *)(((uintptr_t)host_.data() + 255) / 256 * 256);
+        device_base_ = (char *)device->backend->allocate(device, bytes_);
+        std::mt19937 random(5);
+        std::uniform_real_distribution<float> uniform(-1, 1);
+        std::vector<float> wide(bytes_ / zinf_dtype_bytes(dtype));
+        for (float &x : wide)
+            x = uniform(random);
+        zinf_dtype_convert(base_, dtype, wide.data(), ZINF_FP32, (int64_t)wide.size());
+        copy(device_base_, base_, ZINF_STREAM_COPY_IN);
+    }
+    zinf_matmul on_host()
+    {
+        return zinf_product_at(&key, base_);
+    }
+    zinf_matmul on_device()
+    {
+        return zinf_product_at(&key, device_base_);
+    }
+    /** || device - host || / || host || over all operands, those that are only read too */
+    double distance(zinf_dtype dtype)
+    {
+        std::vector<char> back(bytes_);
+        std::vector<float> a(bytes_ / zinf_dtype_bytes(dtype)), b(a.size());
+        double difference = 0, size = 0;
+        device_->backend->record(device_, 0, ZINF_STREAM_COMPUTE);
+        device_->backend->wait(device_, ZINF_STREAM_COPY_OUT, 0);
+        copy(back.data(), device_base_, ZINF_STREAM_COPY_OUT);
+        zinf_dtype_convert(a.data(), ZINF_FP32, back.data(), dtype, (int64_t)a.size());
+        zinf_dtype_convert(b.data(), ZINF_FP32, base_, dtype, (int64_t)b.size());
+        for (size_t i = 0; i < a.size(); i++)
+            difference += std::pow(a[i] - b[i], 2), size += std::pow(b[i], 2);
+        return std::sqrt(difference / size);
+    }
+    zinf_product key;
+
+  private:
+    void copy(void *to, const void *from, zinf_stream stream)
+    {
+        device_->backend->copy(device_, stream, to, from, bytes_);
+        device_->backend->record(device_, 1, stream);
+        device_->backend->wait(device_, ZINF_STREAM_HOST, 1);
+    }
+    zinf_device *device_;
+    std::vector<char> host_;
+    char *base_, *device_base_;
+    size_t bytes_;
+};
+
+TEST_P(Devices, AProductByTheAlgorithmThatWasChosenIsTheCpus)
+{
+    if (!backend->products)
+        GTEST_SKIP() << "one way to make a product, or no library";
+    for (zinf_dtype dtype : {ZINF_FP32, ZINF_FP16, ZINF_BF16})
+        for (int epilogue = 0; epilogue < ZINF_PRODUCT_EPILOGUES; epilogue++) {
+            Product product(&device, dtype, epilogue);
+            zinf_products chosen = {};
+            zinf_products_add(&chosen, &product.key);
+            backend->products->measure(&device, chosen.items, 1);
+            EXPECT_GT(chosen.items[0].bytes, 0);
+            EXPECT_GT(chosen.items[0].seconds, 0);
+            backend->products->take(&device, &chosen);
+            const zinf_matmul here = product.on_host(), there = product.on_device();
+            zinf_cpu_ops()->matmul(&here);
+            backend->operations()->matmul(&there);
+            EXPECT_LE(product.distance(dtype), dtype == ZINF_FP32   ? 1e-5
+                                               : dtype == ZINF_FP16 ? 1e-3
+                                                                    : 1e-2)
+                << zinf_dtype_name(dtype) << ", epilogue " << epilogue
+                << (chosen.items[0].fused ? ", fused" : "");
+            zinf_products_release(&chosen);
+            backend->close(&device); /* its memory */
+            SetUp();
+        }
 }
 
 TEST_P(Devices, ADeviceThatIsNotThereIsRefused)

@@ -52,6 +52,10 @@ prepared() {
         fail "$1: $(head -n 3 "$work/late")"
 }
 
+# Each kind of product in each type by what is chosen, its activation by the library, against the CPU.
+[ ! -x tests/test_device_late ] || ZINF_FAKE_CUBLASLT=fast=1,fuse=1 tests/test_device_late --gtest_filter='*AProduct*/late' > "$work/out" 2>&1 ||
+    { fail "products of the device"; cat "$work/out"; }
+
 types=bf16 counts=2
 [ -z "${ZINF_LONG:-}" ] || { types="fp32 bf16 fp16" counts="2 3 4"; }
 for type in $types; do
