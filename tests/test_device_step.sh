@@ -182,6 +182,11 @@ more=$(($(number card_bytes "$work/card/results.json") - $(number device_bytes "
 ZINF_LATE_OUTSIDE=4200000000 "$late" "$work/$whole.json" -q --run-dir "$work/full" > "$work/out" 2>&1
 [ $? -eq 3 ] && grep -q 'on the device, .* are allowed (0.95 x what is free on the device' "$work/out" || { fail "a full card: not 3"; cat "$work/out"; }
 { grep -q '^  stage 3, param cpu  .*does not fit' "$work/out" && grep -q '^  micro-batch 1*[0-9]*, accumulation' "$work/out"; } || { fail "no table"; cat "$work/out"; }
+cpu=$program program=$late
+ZINF_LATE_REFUSES=100000 ranks 2 "$work/$whole.json" -q --run-dir "$work/full"
+[ $? -eq 3 ] && [ "$(grep -c 'rank 0 needs .* MiB on the device, which has refused them' "$work/out")" -eq 1 ] &&
+    [ "$(grep -c 'what a rank would need' "$work/out")" -eq 1 ] || { fail "memory that is refused: not one table"; cat "$work/out"; }
+program=$cpu
 # refused WORDS OPTION...
 refused() {
     words=$1

@@ -68,15 +68,8 @@ int zinf_pool_open_device(struct zinf_pool *pool, struct zinf_device *device)
 {
     size_t bytes = (pool->used_bytes + PAGE - 1) / PAGE * PAGE;
     void *base = device->backend->allocate(device, bytes ? bytes : PAGE);
-    if (!base) {
-        zinf_error_log("device %s, %s: %zu bytes were refused (%lld of %lld are free); other "
-                       "processes may use it; lower the micro-batch or the sequence length, or use "
-                       "more ranks",
-                       device->backend->name, device->properties.name, bytes,
-                       (long long)device->properties.free_bytes,
-                       (long long)device->properties.memory_bytes);
+    if (!base)
         return ZINF_E_DOES_NOT_FIT;
-    }
     *pool = (struct zinf_pool){.base = base, .size_bytes = bytes ? bytes : PAGE, .device = device};
     return ZINF_OK;
 }

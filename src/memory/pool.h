@@ -40,7 +40,8 @@ void zinf_pool_round(struct zinf_pool *pool);
  * private where that cannot be had. Collective over comm, which must outlive the pool; so is its close.
  */
 int zinf_pool_open_shared(struct zinf_pool *pool, struct zinf_comm *comm);
-/** The same in the memory of `device`, which is open, has memory of its own and gives it back when it is closed. Local. */
+/** The same in the memory of `device`, which is open, has memory of its own and gives it back when it is closed. Local.
+ * What is refused is not logged: the caller says what would fit, and the pool goes on counting. */
 int zinf_pool_open_device(struct zinf_pool *pool, struct zinf_device *device);
 void zinf_pool_close(struct zinf_pool *pool);
 

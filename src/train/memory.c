@@ -351,14 +351,39 @@ static struct zinf_budget budget_of(const struct zinf_run *run)
     return budget;
 }
 
+/* What was free a moment ago may be another process's by now: told like what never was. Collective.
+ */
+static int open_device_pool(struct zinf_run *run)
+{
+    struct zinf_device *device = &run->processor;
+    const struct zinf_device_properties *p = &device->properties;
+    const double mib = 1024.0 * 1024.0;
+    char *why = NULL;
+    if (zinf_pool_open_device(&run->device, device)) {
+        if (device->backend->measure)
+            device->backend->measure(device);
+        size_t left = (size_t)(p->free_bytes / run->device_ranks) + run->scratch_bytes;
+        if (left < run->budget.device)
+            run->budget.device = left;
+        why =
+            zinf_format("%.1f MiB on the device, which has refused them (%s: %.1f of %.1f MiB are "
+                        "free; other processes may use it)",
+                        (double)zinf_run_device_bytes(run) / mib, p->name,
+                        (double)p->free_bytes / mib, (double)p->memory_bytes / mib);
+    }
+    int status = agree_to_fit(run, why);
+    free(why);
+    return status;
+}
+
 /* Device memory and host memory, each taken once. A device with memory of its own pins the host's:
  * its copies come from there. */
 static int open_pools(struct zinf_run *run)
 {
     struct zinf_device *processor = &run->processor;
     bool own = !processor->properties.host_addressable;
-    int status = zinf_comm_agree(run->comm, own ? zinf_pool_open_device(&run->device, processor)
-                                                : zinf_pool_open_shared(&run->device, run->comm));
+    int status = own ? open_device_pool(run)
+                     : zinf_comm_agree(run->comm, zinf_pool_open_shared(&run->device, run->comm));
     if (!status && run->host.used_bytes)
         status = zinf_comm_agree(run->comm, zinf_pool_open(&run->host));
     if (status)
