@@ -229,15 +229,15 @@ static void take(struct zinf_device *device, const struct zinf_products *product
         const struct zinf_product_choice *choice = &products->items[i];
         struct zinf_cuda_algorithm algorithm;
         memcpy(&algorithm, choice->algorithm, sizeof algorithm);
-        if (!zinf_cuda_matmul_set(&choice->product, choice->fused,
-                                  choice->bytes ? &algorithm : NULL) &&
-            choice->bytes) {
+        bool done = zinf_cuda_matmul_set(&choice->product, choice->fused,
+                                         choice->bytes ? &algorithm : NULL);
+        if (!done && choice->bytes) {
             zinf_error_log("cuBLASLt does not take an algorithm for a matrix product that the same "
                            "version has chosen on another rank, or before the run was stopped; "
                            "--deterministic does without the choice");
             zinf_abort(ZINF_E_RUNTIME);
         }
-        if (zinf_product_bytes(&choice->product) > arena.bytes)
+        if (!done || zinf_product_bytes(&choice->product) > arena.bytes)
             continue;
         const struct zinf_matmul op = zinf_product_at(&choice->product, arena.base);
         zinf_cuda_matmul(&op);

@@ -129,6 +129,15 @@ ZINF_FAKE_CUBLASLT=fast=3 "$mpiexec" -n $n "$late" eval "$work/$base-2.json" -q 
     alike $base-0 full
 }
 
+# Without the library there is nothing to choose.
+mkdir "$work/broken"
+for file in tests/fake/libcublasLt.so.*; do
+    echo "no library" > "$work/broken/$(basename "$file")"
+done
+ZINF_CUDA_LIBRARIES=$work/broken whole none 1 -
+said none "cuBLASLt cannot be used"
+said none "by zinf's own kernel; ready in"
+
 # TF32 where it is asked for: other bits, and a choice of its own.
 whole exact 1 fast=2
 whole tf32 1 fast=2 --set zinf.tf32=true

@@ -53,7 +53,8 @@ static bool find_source(struct zinf_run *run, char source[320])
     int other = zinf_products_other_source(run->comm, mine, theirs);
     zinf_comm_broadcast(run->comm, 0, mine, sizeof mine);
     bool timed = *mine && other < 0 && !run->config->limits.deterministic;
-    snprintf(source, 320, "%s%s", mine, timed ? "" : ", the first algorithms");
+    snprintf(source, 320, "%s%s", *mine ? mine : "zinf's own kernel",
+             timed || !*mine ? "" : ", the first algorithms");
     if (other > 0)
         zinf_warn("matrix products: rank 0 has %s, rank %d has %s: no algorithms are timed, each "
                   "rank takes the first of its own library, which is slower; give all ranks the "
