@@ -1,14 +1,14 @@
 #!/bin/sh
 # The n-th I/O call of a run with both offloads and inputs of layers on NVMe and a checkpoint fails, for growing n until a run has fewer calls:
-# never a wrong number, never a hang. What can be recovered changes no bit; the rest ends with the contract's code, a file and an offset. ZINF_LONG=1: every n, else some.
+# never a wrong number, never a hang. What can be recovered changes no bit; the rest ends with the contract's code, a file and an offset. ZINF_LONG=1: every n and all kinds on both engines, else some.
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 80000
 mkdir "$work/nvme"
 config "$work/ds.json" 3
 step=7 growth=31
-kinds="err=EIO err=ENOSPC short=512 err=EAGAIN err=EINTR"
-[ -z "$quick" ] || { step=60 growth=120 kinds="err=EIO short=512 err=EAGAIN"; }
-[ -z "${ZINF_LONG:-}" ] || step=1
+kinds="err=EIO err=ENOSPC short=512 err=EAGAIN err=EINTR" others="err=EIO short=512" engines="io_uring threads"
+[ -z "$quick" ] || { step=60 growth=120 kinds="err=EIO short=512 err=EAGAIN" others="err=EIO" engines=io_uring; }
+[ -z "${ZINF_LONG:-}" ] || { step=1 others=$kinds; }
 first=$step
 
 # run NAME FAULT: three steps on one rank
@@ -23,7 +23,7 @@ run() {
 
 
 # Inputs of layers alone on NVMe: what fails is named by layer and micro-batch, on either engine.
-for engine in io_uring threads; do
+for engine in $engines; do
     for operation in read write; do
         named=0 n=$([ $operation = read ] && echo 165 || echo 5) # 168 samples of text are read through the same seam first
         while [ $named -lt 2 ] && [ $n -lt 300 ]; do
@@ -46,7 +46,7 @@ run whole "" || { fail "without a fault: $?"; cat "$work/out"; finish; }
 for engine in io_uring threads; do
     export ZINF_IO_ENGINE=$engine
     for operation in read write; do
-        for what in $kinds; do
+        for what in $([ $engine = io_uring ] && echo "$kinds" || echo "$others"); do
             n=1 runs=0
             while :; do
                 run fault "op=$operation,n=$n,$what"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Where states stand changes no bit: stages x offload targets x types x record sizes x ring depths against no offload, on 1 to 4 ranks; resume
-# with states on NVMe, also across tiers and rank counts; and the bytes that go to the drive are those of the formulas.
+# with states on NVMe, also across tiers and rank counts; and the bytes that go to the drive are those of the formulas. ZINF_LONG=1: all types and
+# depths everywhere.
 . "${srcdir:-.}/tests/lib.sh"
 text "$work/text" 80000
 mkdir "$work/nvme"
@@ -14,11 +15,12 @@ equal_lines() {
 }
 
 # shellcheck disable=SC2046,SC2086
-types="fp32 bf16 fp16" depths="1 2 3 7" optimizers="SGD Lion Adagrad"
-[ -z "$quick" ] || { types=bf16 depths=1 optimizers=SGD; }
+types="fp32 bf16 fp16" some="fp32 bf16" depths="1 3 7" optimizers="SGD Lion Adagrad" stages="1 2 3" rings="1 2 4"
+[ -z "${ZINF_LONG:-}" ] || some=$types depths="1 2 3 7"
+[ -z "$quick" ] || { types=bf16 some=bf16 depths=1 optimizers=SGD stages=3 rings="1 4"; }
 for type in $types; do
     enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true --set gradient_accumulation_steps=2")
-    for stage in 1 2 3; do
+    for stage in $stages; do
         n=$((stage + 1))
         train $type-$stage $n $stage $enabled
         for where in cpu nvme; do
@@ -37,14 +39,14 @@ done
 
 # Without clipping updates begin in the backward pass; evaluations between steps see whole weights.
 # shellcheck disable=SC2046,SC2086
-for type in $types; do
+for type in $some; do
     enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true")
-    for stage in 1 2 3; do
+    for stage in $stages; do
         base=early-$type-$stage
         unclipped="$enabled --set gradient_clipping=0 --set gradient_accumulation_steps=2 --set zinf.data.eval=$work/text
             --set zinf.train.eval_every=5 --set zinf.train.eval_batches=2"
         train $base 3 $stage $unclipped
-        for buffers in 1 2 4; do
+        for buffers in $rings; do
             train $base-o$buffers 3 $stage $unclipped $(optimizer_on nvme) --set $o.buffer_count=$buffers \
                 --set zero_optimization.sub_group_size=2048
             same $base $base-o$buffers
@@ -97,7 +99,7 @@ planned_traffic() {
     done
 }
 # shellcheck disable=SC2046,SC2086
-for type in $types; do
+for type in $some; do
     enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true --set gradient_accumulation_steps=2")
     for where in none nvme; do
         where_to="$(optimizer_on nvme) $(parameters_on $where) --set zero_optimization.sub_group_size=2048"
