@@ -101,7 +101,7 @@ planned_traffic() {
 # shellcheck disable=SC2046,SC2086
 for type in $some; do
     enabled=$([ $type = fp32 ] || echo "--set $type.enabled=true --set gradient_accumulation_steps=2")
-    for where in none nvme; do
+    for where in $([ -n "$quick" ] || echo none) nvme; do
         where_to="$(optimizer_on nvme) $(parameters_on $where) --set zero_optimization.sub_group_size=2048"
         plan $type-3 4 $enabled $where_to
         moved=$(number nvme_read_bytes "$work/plan") swap=$(number nvme_bytes "$work/plan")
