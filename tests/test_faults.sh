@@ -7,7 +7,7 @@ mkdir "$work/nvme"
 config "$work/ds.json" 3
 step=7 growth=31
 kinds="err=EIO err=ENOSPC short=512 err=EAGAIN err=EINTR" others="err=EIO short=512" engines="io_uring threads"
-[ -z "$quick" ] || { step=60 growth=120 kinds="err=EIO short=512 err=EAGAIN" others="err=EIO" engines=io_uring; }
+[ -z "$quick" ] || { step=120 growth=240 kinds="err=EIO short=512 err=EAGAIN" others="err=EIO" engines=io_uring; }
 [ -z "${ZINF_LONG:-}" ] || { step=1 others=$kinds; }
 first=$step
 

@@ -4,6 +4,7 @@
 # is free again after every round.
 . "${srcdir:-.}/tests/lib.sh"
 needs pgrep procps
+[ -z "$quick" ] || [ -n "${offload:-}" ] || { echo "ZINF_QUICK is set, and test_kill_offload.sh kills with more under way"; exit 77; }
 rounds=6 need=1
 [ -z "$quick" ] || rounds=3
 [ -z "${ZINF_LONG:-}" ] || rounds=50
