@@ -46,22 +46,30 @@ template <typename T, bool DROPS> bool hopper_backward(const struct zinf_attenti
 
 } // namespace attention
 
+/** pass(tag of the type, whether there is dropout) where this device and these operands allow it. */
+template <typename F> static bool where_hopper(const struct zinf_attention &options, const attention::Operands &op, F pass)
+{
+    bool taken = false;
+    if (zinf_cuda_hopper() && op.wide)
+        with_type(options.dtype, [&](auto tag) {
+            if constexpr (sizeof tag == 2)
+                taken = op.dropout.on ? pass(tag, Width<1>()) : pass(tag, Width<0>());
+        });
+    return taken;
+}
+
 bool attention_forward_hopper(const struct zinf_attention &options, const attention::Operands &op)
 {
-    if (!zinf_cuda_hopper() || !op.wide)
-        return false;
-    if (options.dtype == ZINF_BF16)
-        return op.dropout.on ? attention::hopper_forward<bf16, true>(options, op) : attention::hopper_forward<bf16, false>(options, op);
-    return op.dropout.on ? attention::hopper_forward<fp16, true>(options, op) : attention::hopper_forward<fp16, false>(options, op);
+    return where_hopper(options, op, [&](auto tag, auto drops) {
+        return attention::hopper_forward<decltype(tag), decltype(drops)::value != 0>(options, op);
+    });
 }
 
 bool attention_backward_hopper(const struct zinf_attention &options, const attention::Operands &op)
 {
-    if (!zinf_cuda_hopper() || !op.wide)
-        return false;
-    if (options.dtype == ZINF_BF16)
-        return op.dropout.on ? attention::hopper_backward<bf16, true>(options, op) : attention::hopper_backward<bf16, false>(options, op);
-    return op.dropout.on ? attention::hopper_backward<fp16, true>(options, op) : attention::hopper_backward<fp16, false>(options, op);
+    return where_hopper(options, op, [&](auto tag, auto drops) {
+        return attention::hopper_backward<decltype(tag), decltype(drops)::value != 0>(options, op);
+    });
 }
 
 } // namespace zinf_cuda

@@ -452,40 +452,15 @@ uint64_t zinf_cuda_result_read(void)
 #include "cuda/product.cu"
 #include "cuda/scan.cu"
 
-static void matmul(const struct zinf_matmul *op)
+void zinf_cuda_matmul(const struct zinf_matmul *op)
 {
     zinf_cuda_product(op);
     zinf_ops_follow(cuda_emulated_ops(), op);
 }
 
-static const struct zinf_ops table = {
-    "cuda emulated",
-    matmul,
-    zinf_cuda_bias_backward,
-    zinf_cuda_norm_forward,
-    zinf_cuda_norm_backward,
-    zinf_cuda_attention_forward,
-    zinf_cuda_attention_backward,
-    zinf_cuda_rope,
-    zinf_cuda_activation_forward,
-    zinf_cuda_activation_backward,
-    zinf_cuda_gated_forward,
-    zinf_cuda_gated_backward,
-    zinf_cuda_dropout_add,
-    zinf_cuda_embedding_forward,
-    zinf_cuda_embedding_backward,
-    zinf_cuda_position_forward,
-    zinf_cuda_position_backward,
-    zinf_cuda_loss_tile_forward,
-    zinf_cuda_loss_tile_backward,
-    zinf_cuda_cast,
-    zinf_cuda_accumulate,
-    zinf_cuda_reduce,
-    zinf_cuda_scale,
-    zinf_cuda_square_sum,
-    zinf_cuda_first_nonfinite,
-    zinf_cuda_update,
-};
+#define OWN(operation) zinf_cuda_##operation,
+
+static const struct zinf_ops table = {"cuda emulated", ZINF_OPERATIONS(OWN)};
 
 const struct zinf_ops *cuda_emulated_ops(void)
 {

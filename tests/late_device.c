@@ -200,36 +200,12 @@ static int64_t first_nonfinite(const struct zinf_scan *op, const void *x)
     return index;
 }
 
+#define OWN(operation) .operation = operation,
+
 static const struct zinf_ops *operations(void)
 {
-    static const struct zinf_ops all = {
-        .name = "late",
-        .matmul = product,
-        .bias_backward = bias_backward,
-        .norm_forward = norm_forward,
-        .norm_backward = norm_backward,
-        .attention_forward = attention_forward,
-        .attention_backward = attention_backward,
-        .rope = rope,
-        .activation_forward = activation_forward,
-        .activation_backward = activation_backward,
-        .gated_forward = gated_forward,
-        .gated_backward = gated_backward,
-        .dropout_add = dropout_add,
-        .embedding_forward = embedding_forward,
-        .embedding_backward = embedding_backward,
-        .position_forward = position_forward,
-        .position_backward = position_backward,
-        .loss_tile_forward = loss_tile_forward,
-        .loss_tile_backward = loss_tile_backward,
-        .cast = cast,
-        .accumulate = accumulate,
-        .reduce = reduce,
-        .scale = scale,
-        .square_sum = square_sum,
-        .first_nonfinite = first_nonfinite,
-        .update = update,
-    };
+    static struct zinf_ops all = {.name = "late", ZINF_OPERATIONS(OWN)};
+    all.matmul = product;
     return &all;
 }
 

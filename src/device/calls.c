@@ -131,41 +131,16 @@ static int64_t first_nonfinite(const struct zinf_scan *op, const void *x)
     return own->first_nonfinite(op, x);
 }
 
-_Static_assert(sizeof(struct zinf_ops) == 26 * sizeof(void *),
-               "an operation was added: it must be kept too");
+#define OWN(operation) .operation = operation,
+#define ONE(operation) +1
+_Static_assert(sizeof(struct zinf_ops) == (1 ZINF_OPERATIONS(ONE)) * sizeof(void *),
+               "ZINF_OPERATIONS() has every operation");
 
 const struct zinf_ops *zinf_calls_operations(const struct zinf_ops *inner)
 {
     static struct zinf_ops table;
     own = inner;
-    table = (struct zinf_ops){
-        .name = inner->name,
-        .matmul = matmul,
-        .bias_backward = bias_backward,
-        .norm_forward = norm_forward,
-        .norm_backward = norm_backward,
-        .attention_forward = attention_forward,
-        .attention_backward = attention_backward,
-        .rope = rope,
-        .activation_forward = activation_forward,
-        .activation_backward = activation_backward,
-        .gated_forward = gated_forward,
-        .gated_backward = gated_backward,
-        .dropout_add = dropout_add,
-        .embedding_forward = embedding_forward,
-        .embedding_backward = embedding_backward,
-        .position_forward = position_forward,
-        .position_backward = position_backward,
-        .loss_tile_forward = loss_tile_forward,
-        .loss_tile_backward = loss_tile_backward,
-        .cast = cast,
-        .accumulate = accumulate,
-        .reduce = reduce,
-        .scale = scale,
-        .square_sum = square_sum,
-        .first_nonfinite = first_nonfinite,
-        .update = update,
-    };
+    table = (struct zinf_ops){.name = inner->name, ZINF_OPERATIONS(OWN)};
     return &table;
 }
 

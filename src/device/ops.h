@@ -247,6 +247,13 @@ struct zinf_ops {
     void (*update)(const struct zinf_update_op *op);
 };
 
+/** X(name) for every operation of the table, in its order: for tables whose functions are named alike. */
+#define ZINF_OPERATIONS(X) \
+    X(matmul) X(bias_backward) X(norm_forward) X(norm_backward) X(attention_forward) X(attention_backward) X(rope) \
+    X(activation_forward) X(activation_backward) X(gated_forward) X(gated_backward) X(dropout_add) \
+    X(embedding_forward) X(embedding_backward) X(position_forward) X(position_backward) X(loss_tile_forward) X(loss_tile_backward) \
+    X(cast) X(accumulate) X(reduce) X(scale) X(square_sum) X(first_nonfinite) X(update)
+
 /** Zeros to `count` elements of `dtype`, whatever stood there (inf too): a sum over no rows, no operation of its own. */
 static inline void zinf_ops_zero(const struct zinf_ops *ops, enum zinf_dtype dtype, void *to,
                                  int64_t count)
