@@ -9,6 +9,7 @@
 #define zinf_cuda_result              zinf_emulated_result
 #define zinf_cuda_result_read         zinf_emulated_result_read
 #define zinf_cuda_product             zinf_emulated_product
+#define zinf_cuda_matmul              zinf_emulated_matmul
 #define zinf_cuda_add_bias            zinf_emulated_add_bias
 #define zinf_cuda_bias_backward       zinf_emulated_bias_backward
 #define zinf_cuda_norm_forward        zinf_emulated_norm_forward
