@@ -9,9 +9,9 @@
  *     dkv       K, V            Q, dY     K Q^T         V dY^T        dv += P dY, dk += dS Q
  *
  * with P = e^(scale s - log-sum-exp) times dropout's factor f, dS = P (f dp - delta), delta = the row sum of dY o y, made before. dkv holds both
- * transposed. No sum is shared between blocks, so there are no atomics and every sum has one order; dq pays for that with products made
- * twice (7 for 5, facts of FlashAttention-2's backward: arXiv:2307.08691, algorithm 2). Grouped heads: a dkv block goes over all query heads
- * of its group, one after the other.
+ * transposed. No sum is shared between blocks, so every sum has one order; dq pays for that with products made twice (7 for 5:
+ * arXiv:2307.08691, algorithm 2), but on Hopper, where blocks of dkv add to dq in turns (attention_hopper_backward.h). Grouped heads: a dkv block
+ * goes over all query heads of its group, one after the other.
  */
 #ifndef ZINF_CUDA_ATTENTION_H
 #define ZINF_CUDA_ATTENTION_H
@@ -30,6 +30,10 @@ struct Operands {
     float *log_sum_exp;
     const float *delta; /* (B, heads, S) */
     void *out;          /* y or dqkv */
+    /* Of the Hopper backward pass (attention_hopper_backward.h): dq's sums, the turns of its tiles, blocks that have begun; tiles of a head. */
+    float *query_sums;
+    int *turns, *begun;
+    int64_t query_tiles;
     Dropout dropout;
     int length; /* sequence once more: indices of rows fit 32 bits, and registers are scarce */
     bool wide;  /* rows begin at 16 bytes, head_size is a multiple of 8: 16-byte copies */
@@ -52,6 +56,15 @@ __device__ __forceinline__ int64_t statistics_at(const Operands &op, int64_t sam
     return (sample * op.heads + head) * op.sequence;
 }
 
+/** Floats of a tile of dq's sums. */
+constexpr int QUERY_TILE_FLOATS = 64 * 128;
+
+/** Number of tile `tile` (of `rows` queries) of a sample's head among the tiles of dq's sums: samples begin at tiles of their own. */
+__device__ __forceinline__ int64_t query_tile_at(const Operands &op, int64_t sample, int64_t head, int tile, int rows)
+{
+    return head * op.query_tiles + sample * op.sequence / rows + sample + tile;
+}
+
 /** Number of a probability for dropout. */
 __device__ __forceinline__ uint64_t element_of(const Operands &op, int64_t head, int64_t query, int64_t key)
 {
@@ -70,6 +83,7 @@ inline Operands operands_of(const struct zinf_attention &a, const void *dy, void
     op.scale = (float)a.scale;
     op.qkv = a.qkv, op.dy = dy, op.out = out;
     op.log_sum_exp = a.log_sum_exp, op.delta = nullptr;
+    op.query_sums = nullptr, op.turns = op.begun = nullptr, op.query_tiles = 0;
     op.dropout = dropout_of(a.dropout);
     op.wide = a.head_size % 8 == 0 && aligned(a.qkv, 0, 16) && aligned(dy, 0, 16) && aligned(out, 0, 16);
     return op;
@@ -84,7 +98,9 @@ void attention_forward_fp32(const struct zinf_attention &options, attention::Ope
 void attention_backward_fp32(const struct zinf_attention &options, attention::Operands op);
 /* @return false: not on this device (tensor_map.h), or not for these operands: then by the ones above */
 bool attention_forward_hopper(const struct zinf_attention &options, const attention::Operands &op);
-bool attention_backward_hopper(const struct zinf_attention &options, const attention::Operands &op);
+/* @return tiles of a head's sums that the function below wants; 0: by the ones above */
+int64_t attention_query_tiles(const struct zinf_attention &options, const attention::Operands &op);
+void attention_backward_hopper(const struct zinf_attention &options, const attention::Operands &op);
 
 } // namespace zinf_cuda
 

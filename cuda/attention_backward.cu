@@ -11,11 +11,13 @@ namespace attention
 
 constexpr int DELTA_WARPS = 8;
 
-/** delta (B, heads, S) = sum over a head of dy * y; a warp takes one token's head. */
+/** delta (B, heads, S) = sum over a head of dy * y; a warp takes one token's head. And zero to what the turns count. */
 template <typename T>
 __global__ void __launch_bounds__(DELTA_WARPS * 32)
-    delta_kernel(Operands op, const T *y, float *delta, int64_t count)
+    delta_kernel(Operands op, const T *y, float *delta, int64_t count, int64_t turns)
 {
+    for (int64_t i = thread_number(); i < turns; i += (int64_t)gridDim.x * blockDim.x)
+        op.turns[i] = 0;
     const int64_t number = (int64_t)blockIdx.x * DELTA_WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (number >= count)
         return; /* the whole warp */
@@ -69,17 +71,23 @@ void zinf_cuda_attention_backward(const struct zinf_attention *options, const vo
 {
     ZINF_ASSERT(options->head_size <= 256 && options->heads % options->kv_heads == 0);
     attention::Operands op = attention::operands_of(*options, dy, dqkv);
-    const int64_t count = options->batch * options->sequence * options->heads;
-    float *delta = (float *)zinf_cuda_scratch(4 * (size_t)count);
+    op.query_tiles = attention_query_tiles(*options, op);
+    const int64_t count = options->batch * options->sequence * options->heads, tiles = op.query_tiles * op.heads;
+    const int64_t turns = tiles ? tiles + 1 : 0; /* and the number of blocks that have begun */
+    op.query_sums = (float *)zinf_cuda_scratch(4 * (size_t)(tiles * attention::QUERY_TILE_FLOATS + turns + count));
+    op.turns = (int *)(op.query_sums + tiles * attention::QUERY_TILE_FLOATS), op.begun = op.turns + tiles;
+    float *delta = (float *)(op.turns + turns);
     with_type(options->dtype, [&](auto tag) {
         typedef decltype(tag) T;
         LAUNCH((attention::delta_kernel<T>),
                Shape(ceil_div(count, attention::DELTA_WARPS), attention::DELTA_WARPS * 32), op,
-               (const T *)options->output, delta, count);
+               (const T *)options->output, delta, count, turns);
     });
     op.delta = delta;
     if (options->dtype == ZINF_FP32)
         attention_backward_fp32(*options, op);
-    else if (!attention_backward_hopper(*options, op))
+    else if (tiles)
+        attention_backward_hopper(*options, op);
+    else
         attention_backward_half(*options, op);
 }

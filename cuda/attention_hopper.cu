@@ -2,7 +2,7 @@
  * Attention on compute capability 9.0a: which sizes, and in which tiles. Backward of heads wider than 128 has sums of more registers than a
  * warpgroup has: attention_backward.cu takes them.
  */
-#include "cuda/attention_hopper.h"
+#include "cuda/attention_hopper_backward.h"
 
 namespace zinf_cuda
 {
@@ -29,19 +29,18 @@ template <typename T, bool DROPS> bool hopper_forward(const struct zinf_attentio
     return true;
 }
 
-template <typename T, bool DROPS> bool hopper_backward(const struct zinf_attention &options, const Operands &op)
+/** Width of the head in shared memory: a multiple of 64, and where dropout's bits take the registers of scores the one of the smaller tile. */
+static int backward_width(const Operands &op)
 {
-    const Maps maps = maps_of(options, op);
-    if (op.head_size <= 64) {
-        run_hopper<T, HopperPlan<64, 128, 3, DQ, DROPS>>(options, op, maps);
-        run_hopper<T, HopperPlan<64, 128, 3, DKV, DROPS>>(options, op, maps);
-    } else if (op.head_size <= 128) {
-        run_hopper<T, HopperPlan<128, 64, 3, DQ, DROPS>>(options, op, maps);
-        run_hopper<T, HopperPlan<128, 64, 3, DKV, DROPS>>(options, op, maps);
-    } else {
-        return false;
-    }
-    return true;
+    return op.head_size <= 64 && !op.dropout.on ? 64 : 128;
+}
+
+template <typename T, bool DROPS> void hopper_backward(const struct zinf_attention &options, const Operands &op)
+{
+    if constexpr (!DROPS)
+        if (backward_width(op) == 64)
+            return run_gradients<T, GradientPlan<64, 128, 2, false>>(options, op);
+    run_gradients<T, GradientPlan<128, 64, 3, DROPS>>(options, op);
 }
 
 } // namespace attention
@@ -65,10 +64,19 @@ bool attention_forward_hopper(const struct zinf_attention &options, const attent
     });
 }
 
-bool attention_backward_hopper(const struct zinf_attention &options, const attention::Operands &op)
+int64_t attention_query_tiles(const struct zinf_attention &options, const attention::Operands &op)
 {
-    return where_hopper(options, op, [&](auto tag, auto drops) {
-        return attention::hopper_backward<decltype(tag), decltype(drops)::value != 0>(options, op);
+    if (!zinf_cuda_hopper() || !op.wide || options.dtype == ZINF_FP32 || op.head_size > 128)
+        return 0;
+    const int64_t rows = attention::QUERY_TILE_FLOATS / attention::backward_width(op);
+    return options.batch * options.sequence / rows + options.batch + 1;
+}
+
+void attention_backward_hopper(const struct zinf_attention &options, const attention::Operands &op)
+{
+    where_hopper(options, op, [&](auto tag, auto drops) {
+        attention::hopper_backward<decltype(tag), decltype(drops)::value != 0>(options, op);
+        return true;
     });
 }
 

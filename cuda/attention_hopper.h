@@ -1,7 +1,7 @@
 /*
- * Attention on compute capability 9.0a, bf16 and fp16: the passes of attention.h by wgmma on tiles that the copy engine brings. After
- * FlashAttention-3 (arXiv:2407.08608): its roles and, forward, its overlap of one tile's softmax with the next tile's scores; without its clusters,
- * persistent blocks, and atomics of the backward pass.
+ * Attention on compute capability 9.0a, bf16 and fp16: what forward and backward (attention_hopper_backward.h) share, by wgmma on tiles that the
+ * copy engine brings, and the forward pass. After FlashAttention-3 (arXiv:2407.08608): its roles and, forward, its overlap of one tile's softmax
+ * with the next tile's scores; without its clusters and persistent blocks.
  *
  * A block is three warpgroups. The first brings tiles: one thread asks the copy engine, backward a warp fetches the statistics. The other two own 64 rows
  * each and compute; what one does between its products hides behind the other's. A stage holds a tile of both kinds; `full` of a stage's
@@ -52,15 +52,13 @@ template <typename T, class PLAN> struct HopperWorker {
     uint64_t *barriers; /* own rows; then of each stage: first tile, second tile, empty */
     int begin, tiles;   /* first tile of the other side, their number; dkv: of one query head */
 
-    __device__ __forceinline__ HopperWorker(const Operands &op, unsigned char *unaligned) : op(op)
+    /** `block`: of 128 own rows; `row`: of samples and their heads, those of the keys where these are owned. */
+    __device__ __forceinline__ HopperWorker(const Operands &op, unsigned char *unaligned, int block, int row) : op(op)
     {
-        const int group = (int)(op.heads / op.kv_heads), blocks = (int)ceil_div(op.length, HOPPER_OWNED);
-        const int heads = (int)(PLAN::TRANSPOSED ? op.kv_heads : op.heads);
-        /* the longest first: late queries see all keys, early keys are seen by all queries */
-        const int block = PLAN::TRANSPOSED ? (int)blockIdx.x : blocks - 1 - (int)blockIdx.x;
+        const int group = (int)(op.heads / op.kv_heads), heads = (int)(PLAN::TRANSPOSED ? op.kv_heads : op.heads);
         shared = unaligned + (TILE_ALIGNMENT - shared_address(unaligned) % TILE_ALIGNMENT) % TILE_ALIGNMENT;
         barriers = (uint64_t *)(shared + PLAN::BARRIERS_AT);
-        at.sample = (int)blockIdx.y / heads, at.head = (int)blockIdx.y % heads, at.group = group;
+        at.sample = row / heads, at.head = row % heads, at.group = group;
         at.first = block * HOPPER_OWNED;
         at.warp_first = at.first + ((int)threadIdx.x - GROUP_THREADS) / 32 * 16;
         at.lane = (int)threadIdx.x % 32;
@@ -314,93 +312,25 @@ template <typename T, class PLAN> struct HopperWorker {
         groups_barrier(COMPUTING); /* own rows become room for all */
         write_rows<T, D>(op, at, output, per_sum, own(0), out_rows(at.head), op.out_row);
     }
-
-    /* Sums of the backward passes. */
-    struct Sums {
-        float output[PLAN::OUTPUT ? D / 8 : 1][4], gradient[PLAN::GRADIENT ? D / 8 : 1][4];
-        float log_sum_exp[2], delta[2]; /* of own rows, where these are queries; log_sum_exp times LOG2_E */
-    };
-
-    __device__ __forceinline__ void backward_step(int step, Sums &sums)
-    {
-        float s[TILE / 8][4], dp[TILE / 8][4];
-        uint32_t p[TILE / 16][4], ds[TILE / 16][4];
-        const float *from = numbers(step);
-        multiply(s, own(0), tile(step, 0));
-        wait_full(step, 1);
-        multiply(dp, own(1), tile(step, 1));
-        products_wait<1>();
-        hold<TILE / 8>(s);
-        probabilities<PLAN::TRANSPOSED, TILE>(op, at, first_of(step), s, sums.log_sum_exp, from);
-        products_wait<0>();
-        hold<TILE / 8>(dp);
-        differentiate<PLAN::TRANSPOSED, true, PLAN::DROPS, TILE>(op, at, query_head(step), first_of(step), s, dp, sums.delta, from + TILE);
-        if constexpr (PLAN::OUTPUT) {
-            pack(p, s);
-            add_product(sums.output, p, tile(step, 1));
-        }
-        pack(ds, dp);
-        add_product(sums.gradient, ds, tile(step, 0));
-        products_wait<0>();
-        if constexpr (PLAN::OUTPUT) {
-            hold<D / 8>(sums.output);
-            hold<TILE / 16>(p);
-        }
-        hold<D / 8>(sums.gradient);
-        hold<TILE / 16>(ds);
-    }
-
-    __device__ __forceinline__ void backward()
-    {
-        Sums sums;
-        const float one[2] = {1.0f, 1.0f}, scale[2] = {op.scale, op.scale};
-        const int count = PLAN::TRANSPOSED ? steps() : seen_tiles();
-        if constexpr (PLAN::OUTPUT)
-            clear<D / 8>(sums.output);
-        clear<D / 8>(sums.gradient);
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int row = at.warp_first + accumulator_row(at.lane, half * 2);
-            const bool there = !PLAN::TRANSPOSED && row < op.length;
-            const int64_t from = statistics_at(op, at.sample, at.head) + row;
-            sums.log_sum_exp[half] = there ? op.log_sum_exp[from] * LOG2_E : INFINITY;
-            sums.delta[half] = there ? op.delta[from] : 0.0f;
-        }
-        barrier_wait(barriers, 0);
-        for (int step = 0; step < count; step++) {
-            wait_full(step, 0);
-            if (PLAN::TRANSPOSED && first_of(step) + TILE <= group_first())
-                wait_full(step, 1); /* keys of this group are behind all of the tile's queries */
-            else
-                backward_step(step, sums);
-            release(step);
-        }
-        groups_barrier(COMPUTING); /* own rows become room for all */
-        T *out = out_rows(PLAN::TRANSPOSED ? op.heads + at.head : at.head);
-        write_rows<T, D>(op, at, sums.gradient, scale, own(0), out, op.row);
-        if constexpr (PLAN::OUTPUT)
-            write_rows<T, D>(op, at, sums.output, one, own(0), out + op.kv_heads * op.head_size, op.row);
-    }
 };
 
 #endif
 
+/** Late queries, which see the most keys, first. */
 template <typename T, class PLAN>
 __global__ void __launch_bounds__(HOPPER_THREADS, 1) hopper_kernel(const GRID_CONSTANT Maps maps, const GRID_CONSTANT Operands op)
 {
 #if HOPPER_CODE
     SHARED_MEMORY(shared);
-    HopperWorker<T, PLAN> worker(op, shared);
+    const int blocks = (int)ceil_div(op.length, HOPPER_OWNED);
+    HopperWorker<T, PLAN> worker(op, shared, blocks - 1 - (int)blockIdx.x, (int)blockIdx.y);
     worker.make_barriers();
     if (threadIdx.x < GROUP_THREADS) {
         give_registers<40>();
         worker.bring_all(maps);
     } else {
         take_registers<232>();
-        if constexpr (PLAN::FORWARD_PASS)
-            worker.forward();
-        else
-            worker.backward();
+        worker.forward();
     }
 #endif
 }
@@ -419,8 +349,8 @@ inline Maps maps_of(const struct zinf_attention &options, const Operands &op)
 
 template <typename T, class PLAN> void run_hopper(const struct zinf_attention &options, const Operands &op, const Maps &maps)
 {
-    const int64_t heads = options.batch * (PLAN::TRANSPOSED ? op.kv_heads : op.heads);
-    LAUNCH((hopper_kernel<T, PLAN>), Shape(ceil_div(op.length, HOPPER_OWNED), HOPPER_THREADS, PLAN::SHARED_BYTES, heads), maps, op);
+    LAUNCH((hopper_kernel<T, PLAN>),
+           Shape(ceil_div(op.length, HOPPER_OWNED), HOPPER_THREADS, PLAN::SHARED_BYTES, options.batch * op.heads), maps, op);
 }
 
 } // namespace attention

@@ -37,6 +37,7 @@ struct memory {
 
 struct stream {
     cudaStream_t handle;
+    size_t scratch_bytes;
     void *scratch, *result; /* result: 8 bytes */
     uint64_t *landed;       /* pinned: where result comes to the host */
 };
@@ -45,7 +46,6 @@ struct state {
     struct stream streams[STREAMS];
     cudaEvent_t *events;
     int event_count, index;
-    size_t scratch_bytes;
     struct memory *memory;
 };
 
@@ -99,10 +99,10 @@ void *zinf_cuda_stream(void)
 void *zinf_cuda_scratch(size_t bytes)
 {
     struct stream *own = own_stream();
-    if (bytes > opened->scratch_bytes) {
+    if (bytes > own->scratch_bytes) {
         zinf_error_log("CUDA: an operation needs %zu bytes of working memory, the stream has %zu: "
                        "zinf_device_scratch_bytes() was asked for a smaller shape",
-                       bytes, opened->scratch_bytes);
+                       bytes, own->scratch_bytes);
         zinf_abort(ZINF_E_RUNTIME);
     }
     return own->scratch;
@@ -272,6 +272,7 @@ static cudaError_t open_stream(struct stream *own, size_t scratch_bytes)
         code = cudaMalloc(&own->result, sizeof *own->landed);
     if (code == cudaSuccess)
         code = cudaHostAlloc((void **)&own->landed, sizeof *own->landed, cudaHostAllocDefault);
+    own->scratch_bytes = scratch_bytes;
     if (code == cudaSuccess && scratch_bytes)
         code = cudaMalloc(&own->scratch, scratch_bytes);
     return code;
@@ -281,7 +282,8 @@ static cudaError_t open_state(struct state *state, const struct zinf_device_opti
 {
     cudaError_t code = cudaSetDevice(options->index);
     for (int i = 0; code == cudaSuccess && i < STREAMS; i++)
-        code = open_stream(&state->streams[i], options->scratch_bytes);
+        code = open_stream(&state->streams[i],
+                           zinf_device_stream_scratch((enum zinf_stream)i, options->scratch_bytes));
     for (; code == cudaSuccess && state->event_count < options->event_count; state->event_count++)
         code = cudaEventCreateWithFlags(&state->events[state->event_count], cudaEventBlockingSync);
     return code;
@@ -349,7 +351,6 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     }
     struct state *state = zinf_alloc(sizeof *state);
     state->index = options->index;
-    state->scratch_bytes = options->scratch_bytes;
     state->events = zinf_alloc(sizeof *state->events * (size_t)(options->event_count + 1));
     *device = (struct zinf_device){.backend = &zinf_cuda_device, .state = state};
     describe(&device->properties, options->index);

@@ -98,6 +98,51 @@ inline void copy_box(void *to, const TensorMap &map, uint64_t *barrier, int colu
     });
 }
 
+inline void copy_out(float *to, const void *from, int bytes, bool add)
+{
+    cuda_emulation::queue_out([=] {
+        for (int i = 0; i < bytes / 4; i++)
+            to[i] = ((const float *)from)[i] + (add ? to[i] : 0.0f);
+    });
+}
+
+inline void copies_out_read()
+{
+    cuda_emulation::make_out();
+}
+
+inline void copies_out_made()
+{
+    cuda_emulation::end_out();
+}
+
+inline void wait_turn(const int *turn, int number)
+{
+    if (*turn != number)
+        cuda_emulation::give_up("a turn that nobody gives");
+}
+
+inline void give_turn(int *turn)
+{
+    cuda_emulation::need_out_ended();
+    (*turn)++;
+}
+
+inline void store_matrices(void *row, const uint32_t a[4])
+{
+    uint32_t *words = cuda_emulation::warp_words();
+    const int lane = cuda_emulation::lane();
+    memcpy(words + lane * 16, a, 16);
+    cuda_emulation::warp_barrier();
+    for (int i = 0; i < 4; i++)
+        memcpy((unsigned char *)row + i * 4, &words[(lane % 8 * 4 + i) * 16 + lane / 8], 4);
+    cuda_emulation::warp_barrier();
+}
+
+inline void writes_made()
+{
+}
+
 inline void groups_barrier(int threads)
 {
     cuda_emulation::named_barrier(threads);
@@ -161,6 +206,20 @@ template <typename T, int N> void wgmma(float (*d)[4], uint64_t a, uint64_t b, b
         if (!add)
             memset(d, 0, sizeof *d * (N / 8));
         add_rows<T, N, false>(d, row, b);
+    });
+}
+
+/** d (64, 64) [+]= a (16, 64)^T b (16, 64), both from shared memory by sum_by_columns(). */
+template <typename T> void wgmma_across(float (*d)[4], uint64_t a, uint64_t b, bool add)
+{
+    cuda_emulation::queue_product([=] {
+        const int warp_row = (int)threadIdx.x / 32 % 4 * 16, lane = cuda_emulation::lane();
+        float row[2][16];
+        for (int half = 0; half < 2; half++)
+            tile_run<T, true>(a, warp_row + accumulator_row(lane, half * 2), row[half]);
+        if (!add)
+            memset(d, 0, sizeof *d * 8);
+        add_rows<T, 64, true>(d, row, b);
     });
 }
 
@@ -253,6 +312,63 @@ __device__ __forceinline__ void copy_box(void *to, const TensorMap &map, uint64_
                  : "memory");
 }
 
+/** Begin to write, or to add, `bytes` (a multiple of 16) of floats from shared to device memory; both begin at multiples of 16. */
+__device__ __forceinline__ void copy_out(float *to, const void *from, int bytes, bool add)
+{
+    if (add)
+        asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;"
+                     :
+                     : "l"(to), "r"(shared_address(from)), "r"(bytes)
+                     : "memory");
+    else
+        asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;"
+                     :
+                     : "l"(to), "r"(shared_address(from)), "r"(bytes)
+                     : "memory");
+    asm volatile("cp.async.bulk.commit_group;" : : : "memory");
+}
+
+/** Until what this thread's copies out read may be written again. */
+__device__ __forceinline__ void copies_out_read()
+{
+    asm volatile("cp.async.bulk.wait_group.read 0;" : : : "memory");
+}
+
+/** Until they are in device memory. */
+__device__ __forceinline__ void copies_out_made()
+{
+    asm volatile("cp.async.bulk.wait_group 0;" : : : "memory");
+}
+
+/** Until `turn`, in device memory, is `number`: what its givers have written is there, for this thread's copies too. */
+__device__ __forceinline__ void wait_turn(const int *turn, int number)
+{
+    for (int seen = number - 1; seen != number;)
+        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(seen) : "l"(turn) : "memory");
+    asm volatile("fence.proxy.async;" : : : "memory");
+}
+
+__device__ __forceinline__ void give_turn(int *turn)
+{
+    asm volatile("fence.proxy.async;" : : : "memory");
+    asm volatile("red.release.gpu.global.add.s32 [%0], 1;" : : "l"(turn) : "memory");
+}
+
+/** A warp's 16 x 16 elements in the order of mma.sync's left side to shared memory; `row`: 16 bytes for row lane % 16, columns lane / 16 * 8 on. */
+__device__ __forceinline__ void store_matrices(void *row, const uint32_t a[4])
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "r"(shared_address(row)), "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
+                 : "memory");
+}
+
+/** What this thread has written to shared memory is seen by products and copies that begin behind a barrier which it comes to next. */
+__device__ __forceinline__ void writes_made()
+{
+    asm volatile("fence.proxy.async.shared::cta;" : : : "memory");
+}
+
 /** Barrier 1 of the block's first... of `threads` threads, whole warps. */
 __device__ __forceinline__ void groups_barrier(int threads)
 {
@@ -315,10 +431,11 @@ template <int PENDING> __device__ __forceinline__ void products_wait()
 #define NAMES_64                                                                                                                       \
     NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 
-/* wgmma of columns N whose N / 2 accumulators are `names` and `held`; the operands behind them are numbered from there on. */
-#define SHARED_PRODUCT(type, n, names, held, a_at, b_at, add_at)                                                                        \
+/* wgmma of columns N whose N / 2 accumulators are `names` and `held`; the operands behind them are numbered from there on. across: "1" where rows of
+ * both tiles are summed over. */
+#define SHARED_PRODUCT(type, n, names, held, a_at, b_at, add_at, across)                                                                        \
     asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" add_at ", 0;\n\t"                                                         \
-                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " " names "}, %" a_at ", %" b_at ", add, 1, 1, 0, 0;\n\t}" \
+                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " " names "}, %" a_at ", %" b_at ", add, 1, 1, " across ", " across ";\n\t}" \
                  : held                                                                                                                \
                  : "l"(a), "l"(b), "r"((int)add))
 #define REGISTER_PRODUCT(type, n, names, held, a_names, b_at)                                                                           \
@@ -329,17 +446,24 @@ template <int PENDING> __device__ __forceinline__ void products_wait()
 /** d (64, N) [+]= a (64, 16) b (16, N)^T, both from shared memory. */
 template <typename T, int N> __device__ __forceinline__ void wgmma(float (*d)[4], uint64_t a, uint64_t b, bool add);
 
+/** d (64, 64) [+]= a (16, 64)^T b (16, 64), both from shared memory by sum_by_columns(). */
+template <typename T> __device__ __forceinline__ void wgmma_across(float (*d)[4], uint64_t a, uint64_t b, bool add);
+
 /** d (64, N) += a (64, 16) b (16, N), a from registers in the order of mma.sync's left side. */
 template <typename T, int N> __device__ __forceinline__ void wgmma(float (*d)[4], const uint32_t a[4], uint64_t b);
 
 #define WGMMA_OF(T, type)                                                                                                              \
     template <> __device__ __forceinline__ void wgmma<T, 64>(float (*d)[4], uint64_t a, uint64_t b, bool add)                           \
     {                                                                                                                                  \
-        SHARED_PRODUCT(type, "64", NAMES_32, HOLD32, "32", "33", "34");                                                                \
+        SHARED_PRODUCT(type, "64", NAMES_32, HOLD32, "32", "33", "34", "0");                                                                \
     }                                                                                                                                  \
     template <> __device__ __forceinline__ void wgmma<T, 128>(float (*d)[4], uint64_t a, uint64_t b, bool add)                          \
     {                                                                                                                                  \
-        SHARED_PRODUCT(type, "128", NAMES_64, HOLD64, "64", "65", "66");                                                               \
+        SHARED_PRODUCT(type, "128", NAMES_64, HOLD64, "64", "65", "66", "0");                                                               \
+    }                                                                                                                                  \
+    template <> __device__ __forceinline__ void wgmma_across<T>(float (*d)[4], uint64_t a, uint64_t b, bool add)                        \
+    {                                                                                                                                  \
+        SHARED_PRODUCT(type, "64", NAMES_32, HOLD32, "32", "33", "34", "1");                                                           \
     }                                                                                                                                  \
     template <> __device__ __forceinline__ void wgmma<T, 64>(float (*d)[4], const uint32_t a[4], uint64_t b)                            \
     {                                                                                                                                  \

@@ -1,7 +1,7 @@
 /*
  * What the kernels share: element types and their conversions, vector loads, sums of a block, the launch. C++, for .cu files only.
  *
- * Rules of all kernels. Grids and blocks depend on shapes only, never on the card, and no sum uses atomics: so the bits do not change
+ * Rules of all kernels. Grids and blocks depend on shapes only, never on the card, and no sum has an order that chance decides: so the bits do not change
  * from run to run or from card to card. Pointers that are aligned to 16 bytes are read and written 16 bytes at a time; where a pointer
  * or a row is not, the same kernel runs on single elements (N = 1). Counts are 64-bit.
  *

@@ -21,7 +21,7 @@ struct zinf_cuda_algorithm {
 
 /**
  * Open cuBLASLt for the current device; without the library products are made by our own kernel, which is said once in the log.
- * @param scratch_bytes  of each stream; the library may use 32 MiB of it
+ * @param scratch_bytes  that each stream has at least; the library may use 32 MiB of it
  * @param tf32           products of fp32 may round their factors
  */
 void zinf_cuda_matmul_open(size_t scratch_bytes, bool tf32);

@@ -55,6 +55,12 @@ Index threadIdx, blockIdx, blockDim, gridDim;
 namespace cuda_emulation
 {
 
+void give_up(const char *why)
+{
+    fprintf(stderr, "emulated kernel: %s\n", why);
+    abort();
+}
+
 namespace
 {
 
@@ -88,6 +94,8 @@ struct Thread {
     int group; /* number of cp.async groups that were committed */
     std::vector<Product> products;
     int product_group;
+    std::vector<std::function<void()>> out;
+    bool out_under_way;
 };
 
 /* A barrier opens when all living members have come. */
@@ -123,12 +131,6 @@ Block &block()
 {
     static Block instance;
     return instance;
-}
-
-void give_up(const char *why)
-{
-    fprintf(stderr, "emulated kernel: %s\n", why);
-    abort();
 }
 
 void yield()
@@ -171,6 +173,8 @@ void thread_main()
     Thread &own = b.threads[b.current];
     if (!own.products.empty())
         give_up("products that nobody waited for");
+    if (own.out_under_way)
+        give_up("copies to device memory that nobody waited for");
     own.done = true;
     b.progress++;
     b.all.leave();
@@ -185,11 +189,29 @@ void start_thread(Block &b, int i)
     t.copies.clear();
     t.group = t.product_group = 0;
     t.products.clear();
+    t.out.clear();
+    t.out_under_way = false;
     getcontext(&t.context);
     t.context.uc_stack.ss_sp = b.stacks.get() + STACK * i;
     t.context.uc_stack.ss_size = STACK;
     t.context.uc_link = nullptr;
     makecontext(&t.context, thread_main, 0);
+}
+
+/* As far as it can go, so that what it should have waited for is not there. */
+void run_warp(Block &b, int warp)
+{
+    for (long before = -1; b.progress != before;) {
+        before = b.progress;
+        for (int n = 0; n < 32; n++) {
+            int i = warp * 32 + (b.backwards ? 31 - n : n);
+            if (b.threads[i].done)
+                continue;
+            b.current = i;
+            threadIdx = {(unsigned)i, 0, 0};
+            resume(b, b.threads[i]);
+        }
+    }
 }
 
 void run_block(Block &b)
@@ -204,16 +226,11 @@ void run_block(Block &b)
         start_thread(b, i);
     for (int left = b.count; left > 0;) {
         long before = b.progress;
+        for (int n = 0; n < b.count / 32; n++)
+            run_warp(b, b.backwards ? b.count / 32 - 1 - n : n);
         left = 0;
-        for (int n = 0; n < b.count; n++) {
-            int i = b.backwards ? b.count - 1 - n : n;
-            if (b.threads[i].done)
-                continue;
-            left++;
-            b.current = i;
-            threadIdx = {(unsigned)i, 0, 0};
-            resume(b, b.threads[i]);
-        }
+        for (int i = 0; i < b.count; i++)
+            left += !b.threads[i].done;
         if (left > 0 && b.progress == before)
             give_up("a barrier that not all threads reach");
     }
@@ -368,6 +385,33 @@ void queue_box(void *to, uint64_t *barrier, std::function<int(void *)> copy)
     if ((uintptr_t)to % 1024)
         give_up("a panel that does not begin at a multiple of 1024 bytes");
     block().boxes.push_back({to, barrier, copy});
+}
+
+void queue_out(std::function<void()> copy)
+{
+    Thread &own = block().threads[block().current];
+    own.out.push_back(copy);
+    own.out_under_way = true;
+}
+
+void make_out()
+{
+    Thread &own = block().threads[block().current];
+    for (const std::function<void()> &copy : own.out)
+        copy();
+    own.out.clear();
+}
+
+void end_out()
+{
+    make_out();
+    block().threads[block().current].out_under_way = false;
+}
+
+void need_out_ended()
+{
+    if (block().threads[block().current].out_under_way)
+        give_up("a turn given before the copy to device memory has ended");
 }
 
 void named_barrier(int threads)

@@ -63,6 +63,14 @@ void barrier_wait(uint64_t *barrier, int parity);
 /** A copy to `to` that is made when a thread waits for `barrier`: copy(to) returns the bytes that it has written. */
 void queue_box(void *to, uint64_t *barrier, std::function<int(void *)> copy);
 
+/* Copies of a thread from shared to device memory: made when it waits for their reading, known to be there when it waits for their end. */
+void queue_out(std::function<void()> copy);
+void make_out();
+void end_out();
+void need_out_ended();
+
+[[noreturn]] void give_up(const char *why);
+
 /** Of `threads` threads of the block. */
 void named_barrier(int threads);
 

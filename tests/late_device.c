@@ -264,7 +264,7 @@ static int device_open(struct zinf_device *device, const struct zinf_device_opti
     late.chance = seed ? strtoull(seed, NULL, 10) : 1;
     late.haste = (int[]){0, 3, 8, 16}[late.chance % 4];
     late.event_count = options->event_count;
-    late.scratch_bytes = ZINF_STREAM_COUNT * (int64_t)options->scratch_bytes;
+    late.scratch_bytes = (int64_t)zinf_device_streams_scratch(options->scratch_bytes);
     late.events = zinf_alloc((size_t)(options->event_count + 1) * sizeof *late.events);
     for (int s = 0; s < ZINF_STREAM_COUNT; s++)
         late.last[s] = &late.first[s];

@@ -297,7 +297,26 @@ TEST(DeviceChoice, WhatIsAskedForByNameIsThereOrRefusedWithTheReason)
 
 TEST(DeviceChoice, ScratchGrowsWithTheShape)
 {
-    zinf_device_shape small = {128, 64, 2, 100}, large = {1 << 20, 8192, 64, 50000};
-    EXPECT_GE(zinf_device_scratch_bytes(&small), (size_t)32 << 20);
-    EXPECT_GE(zinf_device_scratch_bytes(&large), (size_t)4 * (1 << 20) * 64);
+    const size_t floor = (size_t)32 << 20, sums = (size_t)4 * (1 << 20) * 64 * 128;
+    zinf_device_shape shape = {128, 64, 2, 100, 2, 32, false};
+    EXPECT_EQ(floor, zinf_device_scratch_bytes(&shape));
+    shape = {1 << 20, 8192, 64, 50000, 0, 128, false};
+    const size_t without = zinf_device_scratch_bytes(&shape);
+    EXPECT_GE(without, (size_t)4 * (1 << 20) * 64);
+    shape.samples = 1;
+    EXPECT_GE(zinf_device_scratch_bytes(&shape), without + sums);
+    shape.head_size = 64;
+    EXPECT_LT(zinf_device_scratch_bytes(&shape), without + sums);
+    shape.drops = true;
+    EXPECT_GE(zinf_device_scratch_bytes(&shape), without + sums);
+    shape.head_size = 192; /* each sum has one block, which needs no turns */
+    EXPECT_EQ(without, zinf_device_scratch_bytes(&shape));
+}
+
+TEST(DeviceChoice, StreamsThatDoNotComputeHaveSmallScratch)
+{
+    const size_t floor = (size_t)32 << 20;
+    EXPECT_EQ(ZINF_STREAM_COUNT * floor, zinf_device_streams_scratch(floor));
+    EXPECT_EQ((ZINF_STREAM_COUNT + 9) * floor, zinf_device_streams_scratch(10 * floor));
+    EXPECT_EQ((size_t)ZINF_STREAM_COUNT << 20, zinf_device_streams_scratch(1 << 20));
 }

@@ -320,8 +320,11 @@ static int open_rig(struct zinf_rig *rig, struct zinf_error *error)
         return status;
     const bool card = backend != &zinf_cpu_device;
     rig->sizes = card ? &card_sizes : &cpu_sizes;
-    const struct zinf_device_shape shape = {rig->sizes->tokens, 4 * rig->sizes->hidden,
-                                            rig->sizes->width / 64, 0};
+    const struct zinf_device_shape shape = {.tokens = rig->sizes->tokens,
+                                            .hidden = 4 * rig->sizes->hidden,
+                                            .heads = rig->sizes->width / 64,
+                                            .samples = rig->sizes->tokens / rig->sizes->sequence[0],
+                                            .head_size = 128}; /* and of 64, whose sums take less */
     const struct zinf_device_options options = {.event_count = EVENTS,
                                                 .scratch_bytes = zinf_device_scratch_bytes(&shape)};
     status = backend->open(&rig->device, &options, error);

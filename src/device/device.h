@@ -61,7 +61,7 @@ struct zinf_device_properties {
 struct zinf_device_options {
     int index;            /* of the devices that list() counts */
     int event_count;      /* events 0 .. event_count - 1 */
-    size_t scratch_bytes; /* of each stream that computes, zinf_device_scratch_bytes() */
+    size_t scratch_bytes; /* of the computing stream, zinf_device_scratch_bytes(); others have less: zinf_device_stream_scratch() */
     bool tf32;            /* products of fp32 may round their factors to TF32, where that is faster; no other operation does */
 };
 
@@ -191,10 +191,18 @@ int zinf_device_choose(const char *wanted, const struct zinf_device_backend **ou
 struct zinf_device_shape {
     int64_t tokens, hidden, heads; /* of a micro-batch on this rank; hidden: the widest row that is normalised */
     int64_t tile_rows;             /* of the largest embedding tile */
+    int64_t samples, head_size;    /* of attention whose backward pass is on tensor cores; samples 0: there is none */
+    bool drops;                    /* it has dropout */
 };
 
 /** Scratch that every backend's operations need at most for that shape; a stream whose scratch is smaller ends the run and says so. */
 size_t zinf_device_scratch_bytes(const struct zinf_device_shape *shape);
+
+/** What a stream has where the computing one has scratch_bytes: what products and scans need. */
+size_t zinf_device_stream_scratch(enum zinf_stream stream, size_t scratch_bytes);
+
+/** All streams together. */
+size_t zinf_device_streams_scratch(size_t scratch_bytes);
 
 extern const struct zinf_device_backend zinf_cpu_device;
 

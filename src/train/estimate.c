@@ -49,7 +49,7 @@ int zinf_estimate(struct zinf_estimate *estimate, const struct zinf_config *conf
     run.exchange.direct =
         budget->own_memory && ranks > 1 && !budget->through_host && zinf_link_planned();
     if (budget->own_memory)
-        run.scratch_bytes = ZINF_STREAM_COUNT * zinf_run_device_scratch(&run);
+        run.scratch_bytes = zinf_device_streams_scratch(zinf_run_device_scratch(&run));
     if (budget->own_memory)
         run.graph_bytes = zinf_run_graph_bytes(&run);
     zinf_run_choose_kept(&run, true, budget);

@@ -15,19 +15,30 @@
 
 enum { LINK_EVENTS = 4 };
 
-size_t zinf_run_device_scratch(const struct zinf_run *run)
+/* Evaluation has no backward pass. */
+static size_t scratch_of(const struct zinf_run *run, int64_t batch, bool backward)
 {
-    const struct zinf_config *config = run->config;
     const struct zinf_model *model = run->model;
-    int64_t batch = config->batch.micro;
-    struct zinf_device_shape shape = {.hidden = model->hidden, .heads = model->heads};
-    if (config->data.eval.count && config->train.eval_micro_batch > batch)
-        batch = config->train.eval_micro_batch;
-    shape.tokens = batch * config->data.sequence_length;
+    struct zinf_device_shape shape = {
+        .tokens = batch * run->config->data.sequence_length,
+        .hidden = model->hidden,
+        .heads = model->heads,
+        .samples = backward && run->config->precision.dtype != ZINF_FP32 ? batch : 0,
+        .head_size = model->head_size,
+        .drops = model->attention_dropout > 0};
     for (int i = 0; i < model->block_count; i++)
         if (model->blocks[i].row_count > shape.tile_rows)
             shape.tile_rows = model->blocks[i].row_count;
     return zinf_device_scratch_bytes(&shape);
+}
+
+size_t zinf_run_device_scratch(const struct zinf_run *run)
+{
+    const struct zinf_config *config = run->config;
+    size_t training = scratch_of(run, config->batch.micro, true);
+    size_t evaluation =
+        config->data.eval.count ? scratch_of(run, config->train.eval_micro_batch, false) : 0;
+    return training > evaluation ? training : evaluation;
 }
 
 size_t zinf_run_graph_bytes(const struct zinf_run *run)
@@ -123,7 +134,7 @@ static int open_processor(struct zinf_run *run, bool training, struct zinf_error
     status = backend->open(&run->processor, &options, error);
     if (status || run->processor.properties.host_addressable)
         return status;
-    run->scratch_bytes = ZINF_STREAM_COUNT * options.scratch_bytes;
+    run->scratch_bytes = zinf_device_streams_scratch(options.scratch_bytes);
     run->graph_bytes = training && backend->recorder ? zinf_run_graph_bytes(run) : 0;
     return ZINF_OK;
 }
