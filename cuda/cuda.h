@@ -70,6 +70,8 @@ void zinf_cuda_accumulate(const struct zinf_accumulate *op, const void *from, vo
 void zinf_cuda_reduce(const struct zinf_reduce *op, const void *parts, void *to);
 void zinf_cuda_scale(const struct zinf_scale *op, void *x);
 double zinf_cuda_square_sum(const struct zinf_scan *op, const void *x);
+/** The same to device memory: the call does not wait. */
+void zinf_cuda_square_sum_to(const struct zinf_scan *op, const void *x, double *sum);
 int64_t zinf_cuda_first_nonfinite(const struct zinf_scan *op, const void *x);
 void zinf_cuda_update(const struct zinf_update_op *op);
 

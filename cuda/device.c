@@ -419,6 +419,13 @@ static void use(struct zinf_device *device, enum zinf_stream stream)
     current = stream;
 }
 
+static void square_sum(struct zinf_device *device, const struct zinf_scan *op, const void *x,
+                       double *sum)
+{
+    (void)device;
+    zinf_cuda_square_sum_to(op, x, sum);
+}
+
 static void copy(struct zinf_device *device, enum zinf_stream stream, void *to, const void *from,
                  size_t bytes)
 {
@@ -515,6 +522,7 @@ const struct zinf_device_backend zinf_cuda_device = {
     .allocate = allocate,
     .pin = pin,
     .use = use,
+    .square_sum = square_sum,
     .copy = copy,
     .record = record,
     .wait = wait_for,

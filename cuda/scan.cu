@@ -1,6 +1,6 @@
 /*
  * Sum of squares and the first element that is not finite. A block takes a chunk of fixed length; the chunks' sums are added in a fixed
- * order by one block. The result goes to the host: the call waits for its lane.
+ * order by one block. A result that goes to the host makes the call wait for its lane.
  */
 #include "cuda/kernel.h"
 
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(THREADS) nonfinite_kernel(const T *x, int64_t 
 
 using namespace zinf_cuda;
 
-double zinf_cuda_square_sum(const struct zinf_scan *op, const void *x)
+void zinf_cuda_square_sum_to(const struct zinf_scan *op, const void *x, double *sum)
 {
     const int64_t blocks = ceil_div(op->count, scan::CHUNK);
     double *sums = (double *)zinf_cuda_scratch(sizeof(double) * (size_t)(blocks + 1));
@@ -87,7 +87,12 @@ double zinf_cuda_square_sum(const struct zinf_scan *op, const void *x)
         constexpr int N = decltype(width)::value;
         LAUNCH((scan::square_kernel<T, N>), Shape(blocks, scan::THREADS), (const T *)x, op->count, sums);
     });
-    LAUNCH(scan::total_kernel, Shape(1, scan::THREADS), (const double *)sums, blocks, (double *)zinf_cuda_result());
+    LAUNCH(scan::total_kernel, Shape(1, scan::THREADS), (const double *)sums, blocks, sum);
+}
+
+double zinf_cuda_square_sum(const struct zinf_scan *op, const void *x)
+{
+    zinf_cuda_square_sum_to(op, x, (double *)zinf_cuda_result());
     const uint64_t bits = zinf_cuda_result_read();
     double sum;
     memcpy(&sum, &bits, sizeof sum);

@@ -33,6 +33,7 @@
 #define zinf_cuda_reduce              zinf_emulated_reduce
 #define zinf_cuda_scale               zinf_emulated_scale
 #define zinf_cuda_square_sum          zinf_emulated_square_sum
+#define zinf_cuda_square_sum_to       zinf_emulated_square_sum_to
 #define zinf_cuda_first_nonfinite     zinf_emulated_first_nonfinite
 #define zinf_cuda_update              zinf_emulated_update
 #define zinf_cuda_hopper              zinf_emulated_hopper

@@ -185,6 +185,21 @@ static double square_sum(const struct zinf_scan *op, const void *x)
     return sum;
 }
 
+static void run_square_sum_to(struct work *w)
+{
+    *(double *)w->pointers[1] =
+        zinf_cpu_ops()->square_sum((const struct zinf_scan *)w->op.bytes, w->pointers[0]);
+}
+
+static void square_sum_to(struct zinf_device *device, const struct zinf_scan *op, const void *x,
+                          double *sum)
+{
+    struct work work = {.run = run_square_sum_to, .pointers = {(void *)x, sum}};
+    (void)device;
+    keep(&work, op, sizeof *op, nowhere);
+    issue(&work);
+}
+
 static void run_first_nonfinite(struct work *w)
 {
     *(int64_t *)w->result =
@@ -499,6 +514,7 @@ static struct zinf_device_backend backend = {
     .allocate = allocate,
     .pin = pin,
     .use = use,
+    .square_sum = square_sum_to,
     .copy = copy,
     .record = record,
     .wait = wait_for,

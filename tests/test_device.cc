@@ -149,6 +149,25 @@ TEST_P(Devices, OperationsOfAnotherThreadGoToItsLane)
     EXPECT_EQ(0.0, sum);
 }
 
+TEST_P(Devices, ASumOfSquaresThatStaysOnTheDeviceIsTheOneTheHostIsGiven)
+{
+    std::vector<float> x(5000);
+    double here = -1;
+    for (size_t i = 0; i < x.size(); i++)
+        x[i] = std::sin((float)i);
+    const zinf_scan scan = {ZINF_FP32, (int64_t)x.size()};
+    if (!backend->square_sum)
+        GTEST_SKIP() << "the host addresses the memory of " << backend->name;
+    float *memory = (float *)backend->allocate(&device, x.size() * sizeof(float));
+    double *sum = (double *)backend->allocate(&device, sizeof *sum);
+    backend->copy(&device, ZINF_STREAM_COMPUTE, memory, x.data(), x.size() * sizeof(float));
+    backend->square_sum(&device, &scan, memory, sum);
+    backend->copy(&device, ZINF_STREAM_COMPUTE, &here, sum, sizeof here);
+    backend->record(&device, 0, ZINF_STREAM_COMPUTE);
+    backend->wait(&device, ZINF_STREAM_HOST, 0);
+    EXPECT_EQ(backend->operations()->square_sum(&scan, memory), here);
+}
+
 /** Operands of a product on the host, where the CPU makes it, and on the device, as the key has
  * them. */
 class Product

@@ -155,6 +155,12 @@ struct zinf_device_backend {
 
     /** Operations of the calling thread go to `stream` from now on. */
     void (*use)(struct zinf_device *device, enum zinf_stream stream);
+    /**
+     * As operations()->square_sum, in the calling thread's stream and without waiting: the same bits in `sum`, which is device memory. Optional
+     * where the host addresses that.
+     */
+    void (*square_sum)(struct zinf_device *device, const struct zinf_scan *op, const void *x,
+                       double *sum);
     /** Copy `bytes` in `stream`; either side may be device or host memory. Host memory must be pinned, else the call waits. */
     void (*copy)(struct zinf_device *device, enum zinf_stream stream, void *to, const void *from,
                  size_t bytes);
