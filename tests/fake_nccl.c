@@ -9,9 +9,14 @@
  * operation n knows that its writer has read everything of operation n - 1; so when an operation
  * is complete the own file of the one before can go.
  *
- * Faults, from ZINF_FAKE_NCCL_FAULT="KIND[,n=N][,rank=R]": old (version 2.14), start (never ends),
- * refuse (the start fails), async (an error comes up after the n-th operation), call (the n-th
- * call fails), stuck (the n-th operation is never complete); of rank R, or of all.
+ * Lateness. An operation touches no byte before everything in front of it in its stream is done.
+ * Then what it receives is garbage until it is there: whoever reads too early, or has yet to read
+ * what stood there, does not get away with it.
+ *
+ * Faults, from ZINF_FAKE_NCCL_FAULT="KIND[,n=N][,rank=R]" (several: with spaces between them): old
+ * (version 2.14), start (never ends), refuse (the start fails), async (an error comes up after the
+ * n-th operation), call (the n-th call fails), stuck (the n-th operation is never complete); of
+ * rank R, or of all.
  */
 #include <nccl.h>
 #include <stdbool.h>
@@ -58,14 +63,23 @@ struct header {
 static struct ncclComm *only; /* a process has one */
 static int group_depth;
 
+static bool is_fault(const char *text, size_t length, uint64_t number, int rank)
+{
+    char own[64];
+    snprintf(own, sizeof own, "%.*s", (int)length, text);
+    const char *n = strstr(own, ",n="), *r = strstr(own, ",rank=");
+    return (!n || strtoull(n + 3, NULL, 10) == number) && (!r || atoi(r + 6) == rank);
+}
+
 static bool fault(const char *kind, uint64_t number, int rank)
 {
-    const char *text = getenv("ZINF_FAKE_NCCL_FAULT"), *n, *r;
-    if (!text || strncmp(text, kind, strlen(kind)) != 0)
-        return false;
-    n = strstr(text, ",n=");
-    r = strstr(text, ",rank=");
-    return (!n || strtoull(n + 3, NULL, 10) == number) && (!r || atoi(r + 6) == rank);
+    const char *text = getenv("ZINF_FAKE_NCCL_FAULT");
+    for (size_t length; text && *text; text += length + (text[length] == ' ')) {
+        length = strcspn(text, " ");
+        if (!strncmp(text, kind, strlen(kind)) && is_fault(text, length, number, rank))
+            return true;
+    }
+    return false;
 }
 
 static void die(const struct ncclComm *comm, const char *what)
@@ -127,6 +141,15 @@ static bool read_from(struct operation *o, int peer)
     return true;
 }
 
+static void begin(struct operation *o)
+{
+    write_own(o);
+    for (int peer = 0; peer < o->comm->size; peer++)
+        if (o->receive[peer].any)
+            memset(o->stream->bytes_of(o->receive[peer].memory), 0xff, o->receive[peer].bytes);
+    o->written = true;
+}
+
 /* In the stream, when everything before it is done. */
 static bool poll_operation(void *context)
 {
@@ -136,8 +159,7 @@ static bool poll_operation(void *context)
     if (fault("stuck", o->number, o->comm->rank))
         return false;
     if (!o->written)
-        write_own(o);
-    o->written = true;
+        begin(o);
     for (int peer = 0; peer < o->comm->size; peer++) {
         if (o->receive[peer].any && read_from(o, peer))
             o->receive[peer].any = false;
