@@ -10,8 +10,11 @@
  *
  * Operations complete in the order of their stream. Operation n records event n modulo the number
  * of events behind itself; a request is that number, complete when as many have been seen to end.
- * When all events are taken, posting polls for the oldest.
+ * When all events are taken, posting polls for the oldest. Nobody else waits for an operation here:
+ * what needs its bytes stands behind it, and the mover, which runs ahead, tests from time to time.
  *
+ * An error that comes up by itself (ncclCommGetAsyncError) is told of the oldest operation that has
+ * not ended, whichever call or test meets it: those behind it cannot be to blame before it is.
  * Errors end the job from where they are seen (zinf_abort() ends all ranks' processes; NCCL's
  * memory and kernels go with them), so ncclCommAbort() is for a last resort in close() only.
  */
@@ -120,9 +123,14 @@ static void fail(struct zinf_comm *comm, ncclResult_t code, const char *operatio
     zinf_abort(ZINF_E_RUNTIME);
 }
 
+static bool failed(ncclResult_t code)
+{
+    return code != ncclSuccess && code != ncclInProgress;
+}
+
 static void check(struct zinf_comm *comm, ncclResult_t code, const char *operation)
 {
-    if (code != ncclSuccess && code != ncclInProgress)
+    if (failed(code))
         fail(comm, code, operation);
 }
 
@@ -158,18 +166,17 @@ static ncclResult_t ask(struct zinf_comm *comm, const char *operation)
     return code;
 }
 
-/* Until NCCL is through with a call that answered `code`. */
-static void settle(struct zinf_comm *comm, ncclResult_t code, const char *operation,
-                   const char *hint)
+/* Until NCCL is through with a call that answered `code`. @return what came of it */
+static ncclResult_t settle(struct zinf_comm *comm, ncclResult_t code, const char *operation,
+                           const char *hint)
 {
     double begin_s = zinf_clock_s();
-    check(comm, code, operation);
     while (code == ncclInProgress) {
         code = ask(comm, operation);
-        check(comm, code, operation);
         if (code == ncclInProgress)
             nap(comm, begin_s, operation, hint);
     }
+    return code;
 }
 
 /* ---- data path ---- */
@@ -184,6 +191,37 @@ static struct posted *posted_of(const struct link_state *state, uint64_t number)
     return &state->posted[(number - 1) % (uint64_t)state->event_count];
 }
 
+/* "all-gather 5 of 5000 bytes a rank" */
+static void name_posted(const struct link_state *state, uint64_t number, char out[96])
+{
+    const struct posted *posted = posted_of(state, number);
+    snprintf(out, 96, "%s %llu of %zu bytes a rank", posted->operation, (unsigned long long)number,
+             posted->bytes);
+}
+
+/* Tell an error that is not about a call of its own. */
+static void check_posted(struct zinf_comm *comm, ncclResult_t code)
+{
+    const struct link_state *state = state_of(comm);
+    uint64_t oldest = state->ended_count + (state->ended_count < state->posted_count);
+    char name[96];
+    if (!failed(code))
+        return;
+    name_posted(state, oldest, name);
+    fail(comm, code, name);
+}
+
+/* Of a call that posts an operation: one that was called wrongly is to blame itself. */
+static void check_call(struct zinf_comm *comm, ncclResult_t code, const char *operation)
+{
+    const struct link_state *state = state_of(comm);
+    bool own = code == ncclInvalidArgument || code == ncclInvalidUsage;
+    if (own || state->ended_count == state->posted_count)
+        check(comm, code, operation);
+    else
+        check_posted(comm, code);
+}
+
 /* Look at what has ended; an error that NCCL met meanwhile ends the run. */
 static void look(struct zinf_comm *comm)
 {
@@ -191,23 +229,20 @@ static void look(struct zinf_comm *comm)
     const struct zinf_device_backend *backend = state->device->backend;
     if (state->ended_count == state->posted_count)
         return;
-    const char *operation = posted_of(state, state->ended_count + 1)->operation;
-    check(comm, ask(comm, operation), operation);
     while (state->ended_count < state->posted_count &&
            backend->reached(state->device, event_of(state, state->ended_count + 1)))
         state->ended_count++;
+    check_posted(comm, ask(comm, "the question for errors"));
 }
 
 static void make_room(struct zinf_comm *comm)
 {
     struct link_state *state = state_of(comm);
     double begin_s = zinf_clock_s();
-    for (;;) {
-        if (state->posted_count - state->ended_count < (uint64_t)state->event_count)
-            return;
+    look(comm);
+    while (state->posted_count - state->ended_count == (uint64_t)state->event_count) {
+        nap(comm, begin_s, posted_of(state, state->ended_count + 1)->operation, "");
         look(comm);
-        if (state->posted_count - state->ended_count == (uint64_t)state->event_count)
-            nap(comm, begin_s, posted_of(state, state->ended_count + 1)->operation, "");
     }
 }
 
@@ -217,7 +252,7 @@ static void put(struct zinf_comm *comm, const struct posted *posted, ncclResult_
 {
     struct link_state *state = state_of(comm);
     int64_t sent = (int64_t)(comm->size - 1) * (int64_t)posted->bytes;
-    settle(comm, code, posted->operation, "");
+    check_call(comm, settle(comm, code, posted->operation, ""), posted->operation);
     uint64_t number = ++state->posted_count;
     *posted_of(state, number) = *posted;
     state->device->backend->record(state->device, event_of(state, number),
@@ -248,18 +283,18 @@ static ncclResult_t exchange_parts(struct zinf_comm *comm, const char *send, cha
                                    size_t bytes)
 {
     struct link_state *state = state_of(comm);
-    check(comm, state->api.group_start(), "exchange");
+    check_call(comm, state->api.group_start(), "exchange");
     for (int step = 1; step < comm->size; step++) {
         int to = (comm->rank + step) % comm->size;
         int from = (comm->rank + comm->size - step) % comm->size;
-        check(comm,
-              state->api.send(send + (size_t)to * bytes, bytes, ncclInt8, to, state->nccl,
-                              state->stream),
-              "exchange");
-        check(comm,
-              state->api.receive(receive + (size_t)from * bytes, bytes, ncclInt8, from, state->nccl,
-                                 state->stream),
-              "exchange");
+        check_call(comm,
+                   state->api.send(send + (size_t)to * bytes, bytes, ncclInt8, to, state->nccl,
+                                   state->stream),
+                   "exchange");
+        check_call(comm,
+                   state->api.receive(receive + (size_t)from * bytes, bytes, ncclInt8, from,
+                                      state->nccl, state->stream),
+                   "exchange");
     }
     return state->api.group_end();
 }
@@ -299,14 +334,14 @@ static void describe(struct zinf_comm *comm, struct zinf_comm_request *request, 
 {
     const struct link_state *state = state_of(comm);
     uint64_t number = (uint64_t)(uintptr_t)request->state, first = state->ended_count + 1;
-    if (number < first)
+    char name[96];
+    if (number < first) {
         snprintf(out, out_bytes, "nobody");
-    else
-        snprintf(out, out_bytes,
-                 "of NCCL, %s %llu of %zu bytes a rank (NCCL does not say from whom; "
-                 "NCCL_DEBUG=INFO says more)",
-                 posted_of(state, first)->operation, (unsigned long long)first,
-                 posted_of(state, first)->bytes);
+        return;
+    }
+    name_posted(state, first, name);
+    snprintf(out, out_bytes, "of NCCL, %s (NCCL does not say from whom; NCCL_DEBUG=INFO says more)",
+             name);
 }
 
 /* ---- control path: the host's ---- */
@@ -393,6 +428,7 @@ static void link_close(struct zinf_comm *comm)
 
 static const struct zinf_comm_ops nccl_ops = {
     .name = "nccl",
+    .in_stream = true,
     .all_gather = all_gather,
     .exchange = exchange,
     .test = test,
@@ -434,8 +470,10 @@ static void start(struct zinf_comm *comm)
     zinf_comm_broadcast(state->host, 0, &id, sizeof id);
     config.blocking = 0;
     config.maxCTAs = ZINF_LINK_CHANNELS; /* NCCL_MAX_CTAS wins */
-    settle(comm, state->api.init(&state->nccl, comm->size, id, comm->rank, &config), operation,
-           hint);
+    check(comm,
+          settle(comm, state->api.init(&state->nccl, comm->size, id, comm->rank, &config),
+                 operation, hint),
+          operation);
 }
 
 /* One small operation of each kind: connections are made, and errors told, here and not in step 1.

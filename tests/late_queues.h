@@ -58,6 +58,7 @@ static struct late {
     int haste;         /* of 16 calls so many are followed by some work */
     int starved;       /* the stream whose turn comes last */
     uint64_t patience; /* pieces of work until it is another */
+    int asked;         /* whether an event is reached, since work was put into a stream */
 } late = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local enum zinf_stream current = ZINF_STREAM_COMPUTE;
@@ -164,6 +165,7 @@ static void append(enum zinf_stream stream, const struct work *work)
     own->next = NULL;
     *late.last[stream] = own;
     late.last[stream] = &own->next;
+    late.asked = 0;
     if ((int)draw(16) < late.haste)
         for (uint64_t n = draw(24); n > 0 && move(); n--)
             ;

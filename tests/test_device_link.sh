@@ -116,7 +116,7 @@ ends() {
     cat "$work/out"
 }
 more=ZINF_FAKE_NCCL_FAULT=async,n=20,rank=1
-ends 1 "rank 1 of 2 on .*: (all-gather|exchange) failed: NCCL: remote error"
+ends 1 "rank 1 of 2 on .*: (all-gather|exchange) (1[0-9]|20) of [0-9]* bytes a rank failed: NCCL: remote error"
 more=ZINF_FAKE_NCCL_FAULT=stuck,n=20,rank=1
 ends 1 "no progress for .*communication lane, operation .* waits for transfers of NCCL, .* 20 of" --set zinf.watchdog_s=1
 more=ZINF_FAKE_NCCL_FAULT=start,rank=0

@@ -46,6 +46,25 @@ struct Fake {
     }
 };
 
+/* A communicator whose operations stand in a stream: request n ends when the device has come so
+ * far.
+ */
+struct Stream : Fake {
+    static std::atomic<int64_t> reached;
+    Stream()
+    {
+        ops.in_stream = true;
+        ops.test = [](struct zinf_comm *, struct zinf_comm_request *request) {
+            if (reinterpret_cast<intptr_t>(request->state) > reached)
+                return false;
+            request->state = nullptr;
+            return true;
+        };
+        reached = 0;
+    }
+};
+std::atomic<int64_t> Stream::reached;
+
 static void describe(void *, enum zinf_lane lane, int64_t index, char *out, size_t out_bytes)
 {
     snprintf(out, out_bytes, "%s %d",
@@ -120,6 +139,69 @@ TEST(Lanes, RandomPlansRunInALegalOrder)
         EXPECT_EQ(count, run.finished[ZINF_LANE_COMM]) << "seed " << seed;
     }
     zinf_lanes_free(lanes);
+}
+
+/* Operations 0 .. count - 1 in a stream; number `settles` begins when all before it have ended. */
+struct Ahead {
+    struct zinf_lanes *lanes = nullptr;
+    int64_t settles = -1;
+    std::atomic<int64_t> begun{0}, ended{0};
+    std::atomic<int> broken{0};
+};
+
+static bool has_ended(void *context, int64_t index)
+{
+    Ahead *run = static_cast<Ahead *>(context);
+    run->broken += index != run->ended || Stream::reached < index + 1;
+    run->ended++;
+    return true;
+}
+
+static void post(void *context, int64_t index)
+{
+    Ahead *run = static_cast<Ahead *>(context);
+    struct zinf_comm_request request = {reinterpret_cast<void *>(intptr_t{index + 1})};
+    if (index == run->settles) {
+        zinf_lanes_settle(run->lanes);
+        run->broken += run->ended != index;
+    }
+    zinf_lanes_complete(run->lanes, &request);
+    run->broken += request.state != nullptr; /* it is the mover's now */
+    zinf_lanes_follow(run->lanes, has_ended);
+    run->begun++;
+}
+
+/* The device gets to operation `to`, the mover begins as far as it may. */
+static void expect_begun(Ahead *run, int64_t to, int64_t begun)
+{
+    Stream::reached = to;
+    for (int i = 0; i < 2000 && run->begun < begun; i++)
+        zinf_clock_nap(0.001);
+    zinf_clock_nap(0.01);
+    EXPECT_EQ(begun, run->begun);
+    EXPECT_GE(to, run->ended);
+}
+
+TEST(Lanes, TheMoverRunsAheadOfAStreamSoFarAndNoFarther)
+{
+    const int64_t most = ZINF_LANES_UNDER_WAY, count = 3 * most;
+    Stream stream;
+    Ahead run;
+    ASSERT_EQ(0, zinf_lanes_new(&run.lanes, &stream.comm, 20, describe, nullptr));
+    for (int64_t settles : {int64_t{-1}, most + 4}) {
+        run.settles = settles;
+        run.begun = run.ended = Stream::reached = 0;
+        zinf_lanes_begin(run.lanes, count, post, &run);
+        expect_begun(&run, 0, most);
+        EXPECT_EQ(0, zinf_lanes_wait(run.lanes, ZINF_LANE_COMM, most)); /* they stand in streams */
+        expect_begun(&run, 3, most + 3);
+        expect_begun(&run, most, settles < 0 ? 2 * most : settles);
+        Stream::reached = count;
+        zinf_lanes_end(run.lanes);
+        EXPECT_EQ(count, run.ended); /* the end of a plan is the device's */
+        EXPECT_EQ(0, run.broken);
+    }
+    zinf_lanes_free(run.lanes);
 }
 
 static void slow_operation(void *, int64_t)
@@ -201,6 +283,24 @@ TEST(LanesDeathTest, TheWatchdogNamesRankOperationAndPeers)
     EXPECT_EXIT(hang(hang_elsewhere), testing::ExitedWithCode(1),
                 "rank 3 on .*operation 0 of 4: gather of block 0; compute lane");
     EXPECT_LT(zinf_clock_s() - begin, 5);
+}
+
+static void hang_in_stream(void)
+{
+    Stream stream;
+    Ahead run;
+    zinf_lanes_new(&run.lanes, &stream.comm, 0.2, describe, nullptr);
+    zinf_lanes_begin(run.lanes, 6, post, &run);
+    Stream::reached = 2;
+    zinf_lanes_wait(run.lanes, ZINF_LANE_COMM, 6); /* nobody waits for it: the mover looks on */
+    zinf_clock_nap(30);
+}
+
+TEST(LanesDeathTest, TheWatchdogNamesTheOldestOperationUnderWay)
+{
+    testing::FLAGS_gtest_death_test_style = "threadsafe";
+    EXPECT_EXIT(hang_in_stream(), testing::ExitedWithCode(1),
+                "operation 2 of 6: gather of block 2, waits for transfers from rank 5");
 }
 
 static void wait_for_compute(void *context, int64_t)

@@ -3,7 +3,8 @@
  * (cuda/link_nccl.c) between memory of GPUs, with MPI for the control path.
  *
  * Data path (all_gather, exchange, test): nonblocking, called by one thread at a time (the mover thread), in the same order on all
- * ranks. Control path (the zinf_comm_* functions with blocking names): called while nothing is in flight on the data path.
+ * ranks. Requests end in that order where they stand in a stream of a device (in_stream). Control path (the zinf_comm_* functions with blocking names): called while nothing but what stands in a stream is in flight on the
+ * data path.
  *
  * Failure: any error of the library ends the job at once with one message (rank, host, operation) through zinf_abort();
  * a rank never leaves a sequence of collectives alone. So these calls return nothing.
@@ -28,6 +29,7 @@ struct zinf_comm_request {
 
 struct zinf_comm_ops {
     const char *name;
+    bool in_stream; /* operations stand in a stream of the device, which orders them: who waits there need not test(), see device/device.h */
     /**
      * In place: `buffer` holds size * shard_bytes bytes, rank r's shard at r * shard_bytes; on completion every shard is there.
      * Cost per rank: sends and receives (p-1) * shard_bytes.

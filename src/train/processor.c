@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "train/run.h"
 
-enum { LINK_EVENTS = 4 };
+enum { LINK_EVENTS = ZINF_LANES_UNDER_WAY };
 
 /* Evaluation has no backward pass. */
 static size_t scratch_of(const struct zinf_run *run, int64_t batch, bool backward)

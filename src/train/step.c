@@ -303,11 +303,13 @@ static void set_report(struct walk *walk)
 {
     struct zinf_zero *zero = walk->step->options.zero;
     const struct zinf_activations *inputs = zinf_activations_store(&walk->step->activations);
-    double drive_s = zinf_lanes_delay_s(zero->lanes, ZINF_DELAY_DRIVE);
-    double update_s = zinf_lanes_delay_s(zero->lanes, ZINF_DELAY_UPDATE);
+    /* A device that still has work feels nothing of what its host waits for. */
+    double drive_s = fmin(walk->wait_s, zinf_lanes_delay_s(zero->lanes, ZINF_DELAY_DRIVE));
+    double update_s =
+        fmin(walk->wait_s - drive_s, zinf_lanes_delay_s(zero->lanes, ZINF_DELAY_UPDATE));
     int64_t before_read, before_write;
     zinf_zero_update_bytes(zero, true, &before_read, &before_write);
-    zero->report[REPORT_WAIT_COMM] = fmax(0, walk->wait_s - drive_s - update_s);
+    zero->report[REPORT_WAIT_COMM] = walk->wait_s - drive_s - update_s;
     zero->report[REPORT_WAIT_DATA] = walk->input->waited_data_s;
     zero->report[REPORT_WAIT_NVME] =
         walk->nvme_wait_s + drive_s + inputs->waited_s - walk->inputs_wait_s;

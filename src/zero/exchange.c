@@ -7,6 +7,7 @@
  */
 #include "zero/zero.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -132,6 +133,8 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
 static void agree(struct zinf_zero *zero)
 {
     double sum = 0;
+    if (zinf_staged(zero) && zero->plan->options.training)
+        zinf_staged_settle(zero);
     for (int i = 0; i < zero->options.model->block_count; i++)
         sum += zero->blocks[i].square_sum;
     zero->agree[0] = sum;
@@ -156,6 +159,29 @@ static void carry_out_in_place(struct zinf_zero *zero, const struct zinf_plan_op
     }
 }
 
+/* Behind an operation that is complete: the host has what it needs of a gradient. */
+static void hand_on(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    if (operation->kind == ZINF_PLAN_REDUCE && operation->last && zero->updates)
+        zinf_updates_reduced(zero->updates, operation->block);
+}
+
+/* Of an operation that stands in streams. In the trace it lasts from when it is the oldest there.
+ */
+static bool ended(void *context, int64_t index)
+{
+    struct zinf_zero *zero = context;
+    struct zinf_staging *staging = &zero->staging;
+    const struct zinf_plan_operation *operation = &zero->plan->operations[ZINF_LANE_COMM][index];
+    if (!zinf_staged_ended(zero, operation, index))
+        return false;
+    hand_on(zero, operation);
+    double begin_s = fmax(staging->begun_s[index % ZINF_LANES_UNDER_WAY], staging->over_s);
+    staging->over_s = zinf_clock_s();
+    zinf_plan_trace_event(zero->plan, ZINF_LANE_COMM, index, begin_s, staging->over_s);
+    return true;
+}
+
 static void carry_out(void *context, int64_t index)
 {
     struct zinf_zero *zero = context;
@@ -174,8 +200,13 @@ static void carry_out(void *context, int64_t index)
             zinf_staged_carry_out(zero, operation, index);
         else
             carry_out_in_place(zero, operation);
-        if (operation->kind == ZINF_PLAN_REDUCE && operation->last && zero->updates)
-            zinf_updates_reduced(zero->updates, operation->block);
+        if (zinf_staged_runs_ahead(zero)) {
+            zero->staging.begun_s[index % ZINF_LANES_UNDER_WAY] = begin_s;
+            zinf_lanes_follow(zero->lanes, ended);
+            zinf_trace_pop();
+            return;
+        }
+        hand_on(zero, operation);
         break;
     case ZINF_PLAN_AGREE:
         agree(zero);
@@ -193,7 +224,9 @@ static void carry_out(void *context, int64_t index)
 static void describe(void *context, enum zinf_lane lane, int64_t index, char *out, size_t out_bytes)
 {
     const struct zinf_zero *zero = context;
-    if (lane != ZINF_LANE_UPDATE)
+    if (!zero->plan) /* zinf_staged_publish(): its operations are the blocks */
+        snprintf(out, out_bytes, lane == ZINF_LANE_COMM ? "all-gather of all new weights" : "");
+    else if (lane != ZINF_LANE_UPDATE)
         zinf_plan_describe(zero->plan, lane, index, out, out_bytes);
     else if (zero->updates)
         zinf_updates_describe(zero->updates, out, out_bytes);

@@ -7,9 +7,14 @@
  * request is in flight the mover naps between tests: measured on two busy cores that moves four
  * times what sched_yield does (facts/performance.md 4.6), and a spinning mover would halve the
  * compute lane.
+ *
+ * Operations that stand in a stream of the device are a queue: [ended, done) of the communication
+ * lane. The mover asks for its head wherever it waits, seldom while nobody waits for the answer
+ * (an error is told a millisecond later), as often as for a request where it waits for that itself.
  */
 #include "zero/lanes.h"
 
+#include <math.h>
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -24,8 +29,15 @@
 #include "base/status.h"
 
 static const double shortest_nap_s = 50e-6;
+static const double seldom = 10; /* naps between questions that nobody waits for */
 static const double describe_grace =
     0.1; /* of the watchdog: left to the mover, which knows more, by a waiting compute lane */
+
+/* An operation that stands in streams: what of it has not ended. The mover's. */
+struct under_way {
+    struct zinf_comm_request request;
+    zinf_comm_ended_fn ended; /* NULL: the request is all */
+};
 
 struct zinf_lanes {
     struct zinf_comm *comm;
@@ -38,7 +50,9 @@ struct zinf_lanes {
     pthread_mutex_t mutex; /* guards all below */
     pthread_cond_t changed;
     int64_t done[ZINF_LANE_COUNT];
+    int64_t ended; /* operations of the communication lane; those up to done are under way */
     int64_t comm_operation_count;
+    struct under_way under_way[ZINF_LANES_UNDER_WAY]; /* operation i at i modulo that */
     double last_progress_s;
     bool compute_waits;                          /* now, for the mover */
     enum zinf_lanes_delay delay;                 /* what the mover waits for now */
@@ -48,10 +62,21 @@ struct zinf_lanes {
     bool stop;
 };
 
+static struct under_way *slot(struct zinf_lanes *lanes, int64_t index)
+{
+    return &lanes->under_way[index % ZINF_LANES_UNDER_WAY];
+}
+
+/* Of the communication lane the oldest under way. */
+static int64_t current(const struct zinf_lanes *lanes, enum zinf_lane lane)
+{
+    return lane == ZINF_LANE_COMM ? lanes->ended : lanes->done[lane];
+}
+
 static void describe_lane(struct zinf_lanes *lanes, enum zinf_lane lane, char *out,
                           size_t out_bytes)
 {
-    int64_t index = lanes->done[lane];
+    int64_t index = current(lanes, lane);
     if (lane == ZINF_LANE_COMM && index >= lanes->comm_operation_count)
         snprintf(out, out_bytes, "nothing left to do");
     else if (lanes->describe)
@@ -69,13 +94,15 @@ static void fire(struct zinf_lanes *lanes, struct zinf_comm_request *request)
     describe_lane(lanes, ZINF_LANE_COMM, comm, sizeof comm);
     if (lanes->describe)
         lanes->describe(lanes->describe_context, ZINF_LANE_UPDATE, -1, update, sizeof update);
-    if (request && lanes->comm->ops->describe)
+    if (!request && lanes->ended < lanes->done[ZINF_LANE_COMM])
+        request = &slot(lanes, lanes->ended)->request;
+    if (request && request->state && lanes->comm->ops->describe)
         lanes->comm->ops->describe(lanes->comm, request, peers, sizeof peers);
     zinf_error_log("rank %d on %s: no progress for %.0f s (zinf.watchdog_s): communication lane, "
                    "operation %lld of %lld: %s%s%s; compute lane, operation %lld: %s%s%s",
                    lanes->comm->rank, host, zinf_clock_s() - lanes->last_progress_s,
-                   (long long)lanes->done[ZINF_LANE_COMM], (long long)lanes->comm_operation_count,
-                   comm, peers[0] ? ", waits for transfers " : "", peers,
+                   (long long)lanes->ended, (long long)lanes->comm_operation_count, comm,
+                   peers[0] ? ", waits for transfers " : "", peers,
                    (long long)lanes->done[ZINF_LANE_COMPUTE], compute,
                    update[0] ? "; update lane: " : "", update);
     zinf_abort(ZINF_E_RUNTIME);
@@ -89,13 +116,46 @@ static void watch(struct zinf_lanes *lanes, struct zinf_comm_request *request, d
         fire(lanes, request);
 }
 
-/* Sleep until something changed, at most a second (or a tenth of the watchdog), so that the
- * watchdog is looked at. The mutex is held. */
-static void sleep_watched(struct zinf_lanes *lanes, double grace_s)
+static bool has_ended(struct zinf_lanes *lanes, void *context, int64_t index)
+{
+    struct under_way *own = slot(lanes, index);
+    if (own->request.state && !lanes->comm->ops->test(lanes->comm, &own->request))
+        return false;
+    return !own->ended || own->ended(context, index);
+}
+
+/* What of the operations under way has ended? The mover's; the mutex is held, and given back
+ * meanwhile. */
+static bool look(struct zinf_lanes *lanes)
+{
+    bool any = false, is = true;
+    while (is && lanes->ended < lanes->done[ZINF_LANE_COMM]) {
+        void *context = lanes->context;
+        pthread_mutex_unlock(&lanes->mutex);
+        is = has_ended(lanes, context, lanes->ended);
+        pthread_mutex_lock(&lanes->mutex);
+        if (!is)
+            break;
+        *slot(lanes, lanes->ended++) = (struct under_way){0};
+        lanes->last_progress_s = zinf_clock_s();
+        pthread_cond_broadcast(&lanes->changed);
+        any = true;
+    }
+    return any;
+}
+
+/* Sleep until something changed, at most so long, and a second (or a tenth of the watchdog), so
+ * that the watchdog is looked at. The mutex is held. */
+static void sleep_watched(struct zinf_lanes *lanes, double grace_s, double longest_s)
 {
     struct timespec until;
     double slice_s = lanes->watchdog_s > 0 && lanes->watchdog_s < 10 ? lanes->watchdog_s / 10 : 1;
-    double at_s = zinf_clock_s() + slice_s;
+    if (lanes->ended < lanes->done[ZINF_LANE_COMM] && pthread_equal(pthread_self(), lanes->mover)) {
+        if (look(lanes))
+            return;
+        slice_s = fmin(slice_s, seldom * lanes->nap_s);
+    }
+    double at_s = zinf_clock_s() + fmin(slice_s, longest_s);
     until.tv_sec = (time_t)at_s;
     until.tv_nsec = (long)((at_s - (double)until.tv_sec) * 1e9);
     pthread_cond_timedwait(&lanes->changed, &lanes->mutex, &until);
@@ -127,9 +187,13 @@ static void *mover(void *argument)
     zinf_trace_thread("mover");
     pthread_mutex_lock(&lanes->mutex);
     while (!lanes->stop) {
-        int64_t index = lanes->done[ZINF_LANE_COMM];
-        if (index == lanes->comm_operation_count) {
+        int64_t index = lanes->done[ZINF_LANE_COMM], ended = lanes->ended;
+        if (index == lanes->comm_operation_count && index == ended) {
             pthread_cond_wait(&lanes->changed, &lanes->mutex);
+            continue;
+        }
+        if (index == lanes->comm_operation_count || index - ended == ZINF_LANES_UNDER_WAY) {
+            sleep_watched(lanes, 0, lanes->nap_s);
             continue;
         }
         zinf_comm_operation_fn operation = lanes->operation;
@@ -138,6 +202,7 @@ static void *mover(void *argument)
         operation(context, index);
         pthread_mutex_lock(&lanes->mutex);
         advance(lanes, ZINF_LANE_COMM);
+        look(lanes);
     }
     pthread_mutex_unlock(&lanes->mutex);
     return NULL;
@@ -212,9 +277,9 @@ void zinf_lanes_begin(struct zinf_lanes *lanes, int64_t comm_operation_count,
                       zinf_comm_operation_fn operation, void *context)
 {
     pthread_mutex_lock(&lanes->mutex);
-    ZINF_ASSERT(lanes->done[ZINF_LANE_COMM] ==
-                lanes->comm_operation_count); /* the last plan ended */
+    ZINF_ASSERT(lanes->ended == lanes->comm_operation_count); /* the last plan ended */
     memset(lanes->done, 0, sizeof lanes->done);
+    lanes->ended = 0;
     lanes->comm_operation_count = comm_operation_count;
     lanes->operation = operation;
     lanes->context = context;
@@ -243,7 +308,7 @@ void zinf_lanes_changed(struct zinf_lanes *lanes)
 void zinf_lanes_sleep(struct zinf_lanes *lanes, bool watched)
 {
     if (watched)
-        sleep_watched(lanes, describe_grace * lanes->watchdog_s);
+        sleep_watched(lanes, describe_grace * lanes->watchdog_s, INFINITY);
     else
         pthread_cond_wait(&lanes->changed, &lanes->mutex);
 }
@@ -273,21 +338,27 @@ void zinf_lanes_done(struct zinf_lanes *lanes, enum zinf_lane lane)
     pthread_mutex_unlock(&lanes->mutex);
 }
 
+/* Until `counter` is `count`; for_mover: what the mover has done or seen end. The mutex is held. */
+static double wait_for(struct zinf_lanes *lanes, const int64_t *counter, int64_t count,
+                       bool for_mover)
+{
+    double begin_s = zinf_clock_s();
+    double grace_s = for_mover ? describe_grace * lanes->watchdog_s : 0;
+    if (*counter >= count)
+        return 0;
+    charge(lanes);
+    lanes->compute_waits = lanes->compute_waits || for_mover;
+    while (*counter < count)
+        sleep_watched(lanes, grace_s, INFINITY);
+    charge(lanes);
+    lanes->compute_waits = lanes->compute_waits && !for_mover;
+    return zinf_clock_s() - begin_s;
+}
+
 double zinf_lanes_wait(struct zinf_lanes *lanes, enum zinf_lane lane, int64_t count)
 {
-    double waited_s = 0;
     pthread_mutex_lock(&lanes->mutex);
-    if (lanes->done[lane] < count) {
-        double begin_s = zinf_clock_s();
-        double grace_s = lane == ZINF_LANE_COMM ? describe_grace * lanes->watchdog_s : 0;
-        charge(lanes);
-        lanes->compute_waits = lanes->compute_waits || lane == ZINF_LANE_COMM;
-        while (lanes->done[lane] < count)
-            sleep_watched(lanes, grace_s);
-        charge(lanes);
-        lanes->compute_waits = lanes->compute_waits && lane != ZINF_LANE_COMM;
-        waited_s = zinf_clock_s() - begin_s;
-    }
+    double waited_s = wait_for(lanes, &lanes->done[lane], count, lane == ZINF_LANE_COMM);
     pthread_mutex_unlock(&lanes->mutex);
     return waited_s;
 }
@@ -295,15 +366,45 @@ double zinf_lanes_wait(struct zinf_lanes *lanes, enum zinf_lane lane, int64_t co
 double zinf_lanes_end(struct zinf_lanes *lanes)
 {
     pthread_mutex_lock(&lanes->mutex);
-    int64_t count = lanes->comm_operation_count;
+    double waited_s = wait_for(lanes, &lanes->ended, lanes->comm_operation_count, true);
     pthread_mutex_unlock(&lanes->mutex);
-    return zinf_lanes_wait(lanes, ZINF_LANE_COMM, count);
+    return waited_s;
+}
+
+void zinf_lanes_follow(struct zinf_lanes *lanes, zinf_comm_ended_fn ended)
+{
+    slot(lanes, lanes->done[ZINF_LANE_COMM])->ended = ended;
+}
+
+void zinf_lanes_settle(struct zinf_lanes *lanes)
+{
+    pthread_mutex_lock(&lanes->mutex);
+    while (lanes->ended < lanes->done[ZINF_LANE_COMM])
+        sleep_watched(lanes, 0, lanes->nap_s);
+    pthread_mutex_unlock(&lanes->mutex);
+}
+
+void zinf_lanes_until(struct zinf_lanes *lanes, bool (*is)(void *context, int what), void *context,
+                      int what)
+{
+    while (!is(context, what)) {
+        pthread_mutex_lock(&lanes->mutex);
+        sleep_watched(lanes, 0, lanes->nap_s);
+        pthread_mutex_unlock(&lanes->mutex);
+    }
 }
 
 void zinf_lanes_complete(struct zinf_lanes *lanes, struct zinf_comm_request *request)
 {
     struct zinf_comm *comm = lanes->comm;
-    double begin_s = zinf_clock_s(), looked_s = begin_s;
+    double looked_s = zinf_clock_s();
+    if (comm->ops->in_stream) {
+        struct under_way *own = slot(lanes, lanes->done[ZINF_LANE_COMM]);
+        ZINF_ASSERT(!own->request.state);
+        own->request = *request;
+        request->state = NULL;
+        return;
+    }
     while (!comm->ops->test(comm, request)) {
         zinf_clock_nap(lanes->nap_s);
         double now_s = zinf_clock_s();

@@ -531,8 +531,8 @@ double zinf_plan_trace_begin(const struct zinf_plan *plan, enum zinf_lane lane, 
     return zinf_trace_begin(text);
 }
 
-void zinf_plan_trace_end(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
-                         double begin_s)
+void zinf_plan_trace_event(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
+                           double begin_s, double end_s)
 {
     static const enum zinf_trace_lane rows[] = {ZINF_TRACE_COMPUTE, ZINF_TRACE_COMMUNICATION,
                                                 ZINF_TRACE_UPDATE};
@@ -540,5 +540,12 @@ void zinf_plan_trace_end(const struct zinf_plan *plan, enum zinf_lane lane, int6
     if (!zinf_trace_on())
         return;
     zinf_plan_describe(plan, lane, index, text, sizeof text);
-    zinf_trace_end(rows[lane], text, begin_s);
+    zinf_trace_event(rows[lane], text, begin_s, end_s);
+}
+
+void zinf_plan_trace_end(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
+                         double begin_s)
+{
+    zinf_plan_trace_event(plan, lane, index, begin_s, zinf_clock_s());
+    zinf_trace_pop();
 }

@@ -121,6 +121,9 @@ double zinf_plan_trace_begin(const struct zinf_plan *plan, enum zinf_lane lane, 
 /** And has ended it. */
 void zinf_plan_trace_end(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
                          double begin_s);
+/** One that was issued in between, and has gone on by itself: it lasted so long (clock.h). */
+void zinf_plan_trace_event(const struct zinf_plan *plan, enum zinf_lane lane, int64_t index,
+                           double begin_s, double end_s);
 
 /** Doubles each rank sends in AGREE and in REPORT. */
 enum { ZINF_AGREE_COUNT = 8, ZINF_REPORT_COUNT = 12 };

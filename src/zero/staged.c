@@ -3,9 +3,13 @@
  * operation of the communication lane. See staged.h.
  *
  * The mover sleeps where bytes pass through a thread of the host: until a shard or a gradient has
- * come down, and until staging memory may be filled again. Two gather buffers: the copy of one
- * block to its window goes on under the gather of the next. One pair for gradients: its copy down
- * is waited for in any case, for the wire or the sum comes next.
+ * come down for the wire, and until staging memory may be filled again. Two gather buffers: the
+ * copy of one block to its window goes on under the gather of the next. One pair for gradients: its
+ * copy down is waited for in any case, for the wire or the sum comes next.
+ *
+ * Where ranks exchange directly nothing goes over the wire from here, and a gradient that the host
+ * updates comes down while the mover goes on: the device's buffer of such a sum is the next one's
+ * behind the copy, an edge between COPY_OUT and COMMUNICATION.
  */
 #include "zero/staged.h"
 
@@ -38,6 +42,34 @@ static bool direct(const struct zinf_zero *zero)
     return zero->options.direct && zero->ranks > 1;
 }
 
+bool zinf_staged_runs_ahead(const struct zinf_zero *zero)
+{
+    return zinf_staged(zero) && direct(zero);
+}
+
+/* Does a gradient come down from `sum`? */
+static bool is_brought(const struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+{
+    return operation->kind == ZINF_PLAN_REDUCE && direct(zero) &&
+           !sums_on_device(zero, operation->block);
+}
+
+static int brought_event(int64_t index)
+{
+    return ZINF_EVENT_BROUGHT + (int)(index % ZINF_LANES_UNDER_WAY);
+}
+
+static void layout_sums(struct zinf_zero *zero, struct zinf_pool *device, struct zinf_pool *host)
+{
+    size_t bytes = (size_t)zero->options.model->block_count * sizeof(double);
+    if (!zero->options.training || !(direct(zero) || sums_on_device(zero, 0)))
+        return;
+    zero->staging.sums = zinf_pool_take(device, bytes);
+    zero->staging.landed = zinf_pool_take(host, bytes);
+    zero->bytes.communication += bytes;
+    zero->bytes.staging += bytes;
+}
+
 void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
                         struct zinf_pool *device, struct zinf_pool *host)
 {
@@ -53,6 +85,7 @@ void zinf_staged_layout(struct zinf_zero *zero, const struct zinf_plan *plan,
     for (int i = 0; i < 2; i++)
         staging->gather[i] = zinf_pool_take(host, staging->gather_bytes);
     zero->bytes.staging = 2 * staging->gather_bytes;
+    layout_sums(zero, device, host);
     zinf_staged_layout_update(zero, plan, device);
     if (o->training && direct(zero)) {
         zero->receive = zinf_pool_take(device, wire);
@@ -98,6 +131,21 @@ static void copy(struct zinf_zero *zero, enum zinf_stream stream, void *to, cons
     zero->options.device->backend->copy(zero->options.device, stream, to, from, bytes);
 }
 
+static bool is_reached(void *zero, int event)
+{
+    struct zinf_device *device = ((struct zinf_zero *)zero)->options.device;
+    return device->backend->reached(device, event);
+}
+
+/* The mover sleeps until then. What stands in front may be a collective that a peer never joins. */
+static void wait_here(struct zinf_zero *zero, int event)
+{
+    if (direct(zero))
+        zinf_lanes_until(zero->lanes, is_reached, zero, event);
+    else
+        wait(zero, ZINF_STREAM_HOST, event);
+}
+
 static int compute_event(int64_t index)
 {
     return ZINF_STAGED_EVENTS + (int)index;
@@ -117,6 +165,7 @@ static bool has_event(enum zinf_plan_kind kind)
 void zinf_staged_begin(struct zinf_zero *zero)
 {
     zero->staging.passed = zero->staging.computed = 0;
+    zero->staging.brought = -1;
     if (zinf_staged(zero))
         zero->options.device->backend->use(zero->options.device, ZINF_STREAM_COMPUTE);
 }
@@ -188,7 +237,7 @@ static char *gather_buffer(struct zinf_zero *zero)
     struct zinf_staging *staging = &zero->staging;
     int number = staging->next;
     if (staging->gather_busy[number])
-        wait(zero, ZINF_STREAM_HOST, ZINF_EVENT_GATHERED + number);
+        wait_here(zero, ZINF_EVENT_GATHERED + number);
     staging->gather_busy[number] = false;
     return staging->gather[number];
 }
@@ -325,7 +374,7 @@ static void gather_weights(struct zinf_zero *zero, const struct zinf_plan_operat
     gather_whole(zero, operation->block);
 }
 
-/* Its own part is complete on the host's word: the reduction has given its sum of squares. */
+/* Its own part is complete on the host's word: AGREE has had its sum of squares. */
 static void gather_gradient(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
 {
     char *accumulator = zero->blocks[operation->block].accumulator;
@@ -379,28 +428,44 @@ static const void *exchange_directly(struct zinf_zero *zero,
     return zero->receive;
 }
 
-/* The parts that ranks have exchanged directly are summed on the device also where the host needs
- * the sum: a shard comes down, not one of each rank; with accumulation it goes up before. */
-static void reduce_and_bring(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
-                             const struct zinf_reduce *sum, const void *parts)
+/* The sum of squares of a reduced gradient, for AGREE. */
+static void square_sum(struct zinf_zero *zero, int block, const struct zinf_scan *all,
+                       const void *gradient)
 {
-    const struct zinf_ops *ops = zero->options.ops;
+    struct zinf_device *device = zero->options.device;
+    device->backend->square_sum(device, all, gradient, &zero->staging.sums[block]);
+}
+
+/* The parts that ranks have exchanged directly are summed on the device also where the host needs
+ * the sum: a shard comes down, not one of each rank; with accumulation it goes up before, and it is
+ * down for that once the last that went down is. */
+static void reduce_and_bring(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                             const struct zinf_reduce *sum, const void *parts, int64_t index)
+{
+    struct zinf_staging *staging = &zero->staging;
     struct zinf_block_state *state = &zero->blocks[operation->block];
     const struct zinf_scan all = {sum->to_dtype, sum->count};
     size_t bytes = (size_t)sum->count * zinf_dtype_bytes(sum->to_dtype);
-    char *to = zero->staging.sum;
+    if (staging->brought >= 0)
+        wait(zero, ZINF_STREAM_COMMUNICATION, staging->brought);
     if (!sum->first)
-        copy(zero, ZINF_STREAM_COMMUNICATION, to, state->gradient, bytes);
-    ops->reduce(sum, parts, to);
+        copy(zero, ZINF_STREAM_COMMUNICATION, staging->sum, state->gradient, bytes);
+    zero->options.ops->reduce(sum, parts, staging->sum);
+    if (operation->last)
+        square_sum(zero, operation->block, &all, staging->sum);
     record(zero, ZINF_EVENT_PREPARED, ZINF_STREAM_COMMUNICATION);
     wait(zero, ZINF_STREAM_COPY_OUT, ZINF_EVENT_PREPARED);
-    copy_out(zero, state->gradient, to, bytes);
+    copy(zero, ZINF_STREAM_COPY_OUT, state->gradient, staging->sum, bytes);
     if (operation->last)
-        state->square_sum = ops->square_sum(&all, to);
+        copy(zero, ZINF_STREAM_COPY_OUT, &staging->landed[operation->block],
+             &staging->sums[operation->block], sizeof *staging->sums);
+    staging->brought = brought_event(index);
+    record(zero, staging->brought, ZINF_STREAM_COPY_OUT);
 }
 
 /* Sum the parts where the update will read the sum. */
-static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *operation)
+static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                   int64_t index)
 {
     const struct zinf_zero_options *o = &zero->options;
     struct zinf_block_state *state = &zero->blocks[operation->block];
@@ -414,7 +479,7 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
     if (direct(zero))
         parts = exchange_directly(zero, operation, parts);
     if (direct(zero) && !on_device) {
-        reduce_and_bring(zero, operation, &sum, parts);
+        reduce_and_bring(zero, operation, &sum, parts, index);
         return;
     }
     if ((zero->ranks > 1 && !direct(zero)) || !on_device)
@@ -428,7 +493,9 @@ static void reduce(struct zinf_zero *zero, const struct zinf_plan_operation *ope
         to += (size_t)(zero->rank * sum.count) * zinf_dtype_bytes(o->accumulation_dtype);
     if (parts != to)
         ops->reduce(&sum, parts, to);
-    if (operation->last)
+    if (operation->last && on_device)
+        square_sum(zero, operation->block, &all, to);
+    else if (operation->last)
         state->square_sum = ops->square_sum(&all, to);
 }
 
@@ -444,10 +511,38 @@ void zinf_staged_carry_out(struct zinf_zero *zero, const struct zinf_plan_operat
     } else if (operation->kind == ZINF_PLAN_GATHER_GRADIENT) {
         gather_gradient(zero, operation);
     } else {
-        reduce(zero, operation);
+        reduce(zero, operation, index);
         ends_in = ZINF_STREAM_COMMUNICATION;
     }
     record(zero, comm_event(zero, index), ends_in);
+}
+
+bool zinf_staged_ended(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                       int64_t index)
+{
+    bool brought = is_brought(zero, operation);
+    if (!is_reached(zero, brought ? brought_event(index) : comm_event(zero, index)))
+        return false;
+    if (brought && operation->last)
+        zero->blocks[operation->block].square_sum = zero->staging.landed[operation->block];
+    return true;
+}
+
+void zinf_staged_settle(struct zinf_zero *zero)
+{
+    struct zinf_staging *staging = &zero->staging;
+    int count = zero->options.model->block_count;
+    bool any = sums_on_device(zero, 0);
+    if (any) {
+        copy(zero, ZINF_STREAM_COMMUNICATION, staging->landed, staging->sums,
+             (size_t)count * sizeof *staging->sums);
+        record(zero, ZINF_EVENT_SUMS, ZINF_STREAM_COMMUNICATION);
+        wait_here(zero, ZINF_EVENT_SUMS);
+    }
+    zinf_lanes_settle(zero->lanes);
+    for (int i = 0; i < count; i++)
+        if (sums_on_device(zero, i))
+            zero->blocks[i].square_sum = staging->landed[i];
 }
 
 /* ---- between steps ---- */
@@ -460,10 +555,20 @@ void zinf_staged_mirrors_changed(struct zinf_zero *zero)
     }
 }
 
+static void publish_block(void *zero, int64_t index)
+{
+    struct zinf_device *device = ((struct zinf_zero *)zero)->options.device;
+    device->backend->use(device, ZINF_STREAM_COMMUNICATION);
+    gather_whole(zero, (int)index);
+}
+
 void zinf_staged_publish(struct zinf_zero *zero)
 {
+    const struct zinf_plan *plan = zero->plan;
     zinf_staged_drain(zero);
-    for (int i = 0; i < zero->options.model->block_count; i++)
-        gather_whole(zero, i);
+    zero->plan = NULL;
+    zinf_lanes_begin(zero->lanes, zero->options.model->block_count, publish_block, zero);
+    zinf_lanes_end(zero->lanes);
+    zero->plan = plan;
     zinf_staged_drain(zero);
 }

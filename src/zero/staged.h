@@ -18,7 +18,9 @@
  *
  * Where ranks exchange directly (zinf_zero_options.link), gathers are made in the window itself, behind the copy of the rank's own shard, and
  * gradients are exchanged and summed before they come down, if they do; COMMUNICATION takes the place of the host's all-gather and exchange. The mover
- * waits for the end of each, so that the watchdog and errors of the library are looked at.
+ * then waits for the device nowhere but where the host itself needs something: a buffer of the host that a copy still reads, before NVMe fills
+ * it; the sums of squares at AGREE; the end of the plan. What follows on the host from a gradient that has come down is done when it has
+ * (zinf_staged_ended()).
  *
  * On one rank nothing is staged that need not be: a shard on the device is copied to its window on the device.
  */
@@ -45,7 +47,9 @@ enum zinf_staged_event {
     ZINF_EVENT_LOSS = ZINF_EVENT_GATHERED + 2, /* the step's: the losses stand in host memory */
     ZINF_EVENT_OWN,        /* a rank's own shard stands on the device */
     ZINF_EVENT_UPDATED,    /* what the device has updated for the host has come down; the update lane's */
-    ZINF_EVENT_INPUT,      /* those of activations_staged.h */
+    ZINF_EVENT_SUMS,       /* sums of squares have come down */
+    ZINF_EVENT_BROUGHT,    /* a gradient that was summed on the device has come down to the host; operation i at i modulo so many */
+    ZINF_EVENT_INPUT = ZINF_EVENT_BROUGHT + ZINF_LANES_UNDER_WAY, /* those of activations_staged.h */
     ZINF_EVENT_STREAM = ZINF_EVENT_INPUT + ZINF_INPUT_EVENTS, /* one a stream: the end of a step */
     ZINF_STAGED_EVENTS = ZINF_EVENT_STREAM + ZINF_STREAM_COUNT
 };
@@ -73,6 +77,13 @@ void zinf_staged_end(struct zinf_zero *zero);
 /** GATHER_* and REDUCE, by the mover. */
 void zinf_staged_carry_out(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
                            int64_t index);
+/** Do operations of the communication lane go on in streams when they have been carried out? Else they are complete then. */
+bool zinf_staged_runs_ahead(const struct zinf_zero *zero);
+/** Where they do: has one ended? Then what it brings to the host is there. By the mover. */
+bool zinf_staged_ended(struct zinf_zero *zero, const struct zinf_plan_operation *operation,
+                       int64_t index);
+/** AGREE of a training step, by the mover: everything before it has ended, and the sums of squares are the host's. */
+void zinf_staged_settle(struct zinf_zero *zero);
 
 /* Parameters in host memory or on NVMe whose other states are on the device. */
 

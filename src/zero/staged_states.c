@@ -6,7 +6,8 @@
  * forward pass: the kernel and its copies go one behind the other through COPY_OUT, which nothing
  * else of a forward pass waits in (COPY_IN and COMMUNICATION wait for windows to be free). The
  * thread sleeps until the record has come down, so that what waits for a block (gathers, new
- * gradients, the drive) waits for the lane and needs no event.
+ * gradients, the drive) waits for the lane and needs no event. Nor does the lane: it begins behind
+ * DECIDE, for which the host has waited for all sums.
  *
  * In fp32 the parameter is its own master and is stored once, on the host: it goes up and down. In
  * 16 bits the master stays on the device, and only rounded weights come down.

@@ -74,7 +74,7 @@ struct zinf_block_state {
     bool behind;        /* `weights`, on the device, are older than `mirror` */
     void *accumulator;  /* accumulation dtype: the whole block, or the shard when gradients are sharded */
     void *gradient;     /* accumulation dtype: what the update of the owned part reads, in the accumulator or a copy in host memory */
-    double square_sum;  /* of this rank's shard of the reduced gradient */
+    double square_sum;  /* of this rank's shard of the reduced gradient; where the update is a device's with memory of its own, from AGREE on */
     struct zinf_update_run *runs;
     int run_count;
     int first_record, record_count; /* 0 records: the compute lane updates */
@@ -127,11 +127,14 @@ struct zinf_staging {
     char *gather[2];      /* whole blocks in turn; gather_bytes each */
     char *send, *receive; /* wire dtype, window_elements each */
     char *sum;            /* on the device: a shard's, accumulation dtype */
+    double *sums, *landed; /* (blocks) sums of squares: on the device, and come down */
     char *update;         /* on the device: of a record, in dtype, what the host has of it */
     int64_t update_elements;
     size_t gather_bytes;
     int next;                         /* of gather[] */
     bool gather_busy[2];              /* a copy reads it until its event is reached */
+    int brought;                      /* the last event behind a gradient that goes down from `sum`; -1 = none in this step */
+    double begun_s[ZINF_LANES_UNDER_WAY], over_s; /* for the trace: operation i at i modulo that was issued; the last one ended */
     int64_t passed;                   /* operations of the communication lane that the compute stream has waited for */
     int64_t computed;                 /* operations of the compute lane that have been issued */
 };
