@@ -120,11 +120,12 @@ inline void wait_turn(const int *turn, int number)
 {
     if (*turn != number)
         cuda_emulation::give_up("a turn that nobody gives");
+    cuda_emulation::take_turn();
 }
 
 inline void give_turn(int *turn)
 {
-    cuda_emulation::need_out_ended();
+    cuda_emulation::give_turn();
     (*turn)++;
 }
 

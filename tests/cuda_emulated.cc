@@ -96,7 +96,7 @@ struct Thread {
     std::vector<Product> products;
     int product_group;
     std::vector<std::function<void()>> out;
-    bool out_under_way;
+    bool out_under_way, has_turn;
 };
 
 /* A barrier opens when all living members have come. */
@@ -191,7 +191,7 @@ void start_thread(Block &b, int i)
     t.group = t.product_group = 0;
     t.products.clear();
     t.out.clear();
-    t.out_under_way = false;
+    t.out_under_way = t.has_turn = false;
     getcontext(&t.context);
     t.context.uc_stack.ss_sp = b.stacks.get() + STACK * i;
     t.context.uc_stack.ss_size = STACK;
@@ -388,9 +388,16 @@ void queue_box(void *to, uint64_t *barrier, std::function<int(void *)> copy)
     block().boxes.push_back({to, barrier, copy});
 }
 
+void take_turn()
+{
+    block().threads[block().current].has_turn = true;
+}
+
 void queue_out(std::function<void()> copy)
 {
     Thread &own = block().threads[block().current];
+    if (!own.has_turn)
+        give_up("a copy to device memory out of turn");
     own.out.push_back(copy);
     own.out_under_way = true;
 }
@@ -409,10 +416,12 @@ void end_out()
     block().threads[block().current].out_under_way = false;
 }
 
-void need_out_ended()
+void give_turn()
 {
-    if (block().threads[block().current].out_under_way)
+    Thread &own = block().threads[block().current];
+    if (own.out_under_way)
         give_up("a turn given before the copy to device memory has ended");
+    own.has_turn = false;
 }
 
 void named_barrier(int threads)

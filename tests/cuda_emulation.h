@@ -63,11 +63,12 @@ void barrier_wait(uint64_t *barrier, int parity);
 /** A copy to `to` that is made when a thread waits for `barrier`: copy(to) returns the bytes that it has written. */
 void queue_box(void *to, uint64_t *barrier, std::function<int(void *)> copy);
 
-/* Copies of a thread from shared to device memory: made when it waits for their reading, known to be there when it waits for their end. */
+/* Copies of a thread from shared to device memory, in its turn: made when it waits for their reading, known to be there when it waits for their end. */
+void take_turn();
 void queue_out(std::function<void()> copy);
 void make_out();
 void end_out();
-void need_out_ended();
+void give_turn();
 
 [[noreturn]] void give_up(const char *why);
 
