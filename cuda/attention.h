@@ -28,32 +28,45 @@ struct Operands {
     float scale;
     const void *qkv, *dy;
     float *log_sum_exp;
-    const float *delta; /* (B, heads, S) */
+    const float *delta; /* as log_sum_exp */
     void *out;          /* y or dqkv */
     /* Of the Hopper backward pass (attention_hopper_backward.h): dq's sums, the turns of its tiles, blocks that have begun; tiles of a head. */
     float *query_sums;
     int *turns, *begun;
     int64_t query_tiles;
     Dropout dropout;
-    int length; /* sequence once more: indices of rows fit 32 bits, and registers are scarce */
-    bool wide;  /* rows begin at 16 bytes, head_size is a multiple of 8: 16-byte copies */
+    const int32_t *boundaries; /* of samples packed behind each other, or NULL */
+    int64_t tokens;            /* of all samples */
+    int longest; /* sequence once more: indices of rows fit 32 bits, and registers are scarce */
+    bool wide;   /* rows begin at 16 bytes, head_size is a multiple of 8: 16-byte copies */
 };
+
+__device__ __forceinline__ int64_t first_token(const Operands &op, int64_t sample)
+{
+    return op.boundaries ? op.boundaries[sample] : sample * op.sequence;
+}
+
+/** Tokens of a sample. */
+__device__ __forceinline__ int length_of(const Operands &op, int64_t sample)
+{
+    return op.boundaries ? op.boundaries[sample + 1] - op.boundaries[sample] : op.longest;
+}
 
 /** First element of head `head` (all query, then key, then value heads) of a token of qkv or dqkv. */
 __device__ __forceinline__ int64_t qkv_at(const Operands &op, int64_t sample, int64_t token, int64_t head)
 {
-    return (sample * op.sequence + token) * op.row + head * op.head_size;
+    return (first_token(op, sample) + token) * op.row + head * op.head_size;
 }
 
 __device__ __forceinline__ int64_t out_at(const Operands &op, int64_t sample, int64_t token, int64_t head)
 {
-    return (sample * op.sequence + token) * op.out_row + head * op.head_size;
+    return (first_token(op, sample) + token) * op.out_row + head * op.head_size;
 }
 
 /** Where log_sum_exp and delta of a sample's head begin. */
 __device__ __forceinline__ int64_t statistics_at(const Operands &op, int64_t sample, int64_t head)
 {
-    return (sample * op.heads + head) * op.sequence;
+    return op.boundaries ? head * op.tokens + op.boundaries[sample] : (sample * op.heads + head) * op.sequence;
 }
 
 /** Floats of a tile of dq's sums. */
@@ -62,13 +75,13 @@ constexpr int QUERY_TILE_FLOATS = 64 * 128;
 /** Number of tile `tile` (of `rows` queries) of a sample's head among the tiles of dq's sums: samples begin at tiles of their own. */
 __device__ __forceinline__ int64_t query_tile_at(const Operands &op, int64_t sample, int64_t head, int tile, int rows)
 {
-    return head * op.query_tiles + sample * op.sequence / rows + sample + tile;
+    return head * op.query_tiles + first_token(op, sample) / rows + sample + tile;
 }
 
-/** Number of a probability for dropout. */
-__device__ __forceinline__ uint64_t element_of(const Operands &op, int64_t head, int64_t query, int64_t key)
+/** Number of a probability for dropout, in a sample of `length` tokens. */
+__device__ __forceinline__ uint64_t element_of(int64_t length, int64_t head, int64_t query, int64_t key)
 {
-    return (uint64_t)((head * op.sequence + query) * op.sequence + key);
+    return (uint64_t)((head * length + query) * length + key);
 }
 
 constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
@@ -79,7 +92,9 @@ inline Operands operands_of(const struct zinf_attention &a, const void *dy, void
     op.sequence = a.sequence, op.heads = a.heads, op.kv_heads = a.kv_heads, op.head_size = a.head_size;
     op.row = (a.heads + 2 * a.kv_heads) * a.head_size, op.out_row = a.heads * a.head_size;
     ZINF_ASSERT(a.sequence <= 1 << 30);
-    op.length = (int)a.sequence;
+    op.longest = (int)a.sequence;
+    op.boundaries = a.boundaries;
+    op.tokens = a.boundaries ? a.tokens : a.batch * a.sequence;
     op.scale = (float)a.scale;
     op.qkv = a.qkv, op.dy = dy, op.out = out;
     op.log_sum_exp = a.log_sum_exp, op.delta = nullptr;

@@ -11,7 +11,7 @@ namespace attention
 
 constexpr int DELTA_WARPS = 8;
 
-/** delta (B, heads, S) = sum over a head of dy * y; a warp takes one token's head. And zero to what the turns count. */
+/** delta (as log_sum_exp) = sum over a head of dy * y; a warp takes one token's head. And zero to what the turns count. */
 template <typename T>
 __global__ void __launch_bounds__(DELTA_WARPS * 32)
     delta_kernel(Operands op, const T *y, float *delta, int64_t count, int64_t turns)
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(DELTA_WARPS * 32)
         sum += widen(((const T *)op.dy)[at + i]) * widen(y[at + i]);
     sum = warp_sum(sum);
     if (lane == 0)
-        delta[(token / op.sequence * op.heads + head) * op.sequence + token % op.sequence] = sum;
+        delta[op.boundaries ? head * op.tokens + token : statistics_at(op, token / op.sequence, head) + token % op.sequence] = sum;
 }
 
 template <typename T> void backward(const struct zinf_attention &options, const Operands &op)
@@ -71,8 +71,10 @@ void zinf_cuda_attention_backward(const struct zinf_attention *options, const vo
 {
     ZINF_ASSERT(options->head_size <= 256 && options->heads % options->kv_heads == 0);
     attention::Operands op = attention::operands_of(*options, dy, dqkv);
+    if (!op.tokens)
+        return;
     op.query_tiles = attention_query_tiles(*options, op);
-    const int64_t count = options->batch * options->sequence * options->heads, tiles = op.query_tiles * op.heads;
+    const int64_t count = op.tokens * op.heads, tiles = op.query_tiles * op.heads;
     const int64_t turns = tiles ? tiles + 1 : 0; /* and the number of blocks that have begun */
     op.query_sums = (float *)zinf_cuda_scratch(4 * (size_t)(tiles * attention::QUERY_TILE_FLOATS + turns + count));
     op.turns = (int *)(op.query_sums + tiles * attention::QUERY_TILE_FLOATS), op.begun = op.turns + tiles;

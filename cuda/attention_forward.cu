@@ -41,6 +41,8 @@ void zinf_cuda_attention_forward(const struct zinf_attention *options, void *y)
 {
     ZINF_ASSERT(options->head_size <= 256 && options->heads % options->kv_heads == 0);
     const attention::Operands op = attention::operands_of(*options, nullptr, y);
+    if (!op.tokens)
+        return;
     if (options->dtype == ZINF_FP32)
         attention_forward_fp32(*options, op);
     else if (!attention_forward_hopper(*options, op))

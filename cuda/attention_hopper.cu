@@ -69,7 +69,7 @@ int64_t attention_query_tiles(const struct zinf_attention &options, const attent
     if (!zinf_cuda_hopper() || !op.wide || options.dtype == ZINF_FP32 || op.head_size > 128)
         return 0;
     const int64_t rows = attention::QUERY_TILE_FLOATS / attention::backward_width(op);
-    return options.batch * options.sequence / rows + options.batch + 1;
+    return op.tokens / rows + options.batch + 1;
 }
 
 void attention_backward_hopper(const struct zinf_attention &options, const attention::Operands &op)

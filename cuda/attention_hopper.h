@@ -41,6 +41,14 @@ struct Maps {
     TensorMap qkv, dy;
 };
 
+inline TensorMap map_of(const void *tensor, const struct zinf_attention &options, int64_t heads, int64_t row)
+{
+    const int64_t size = options.head_size, length = options.sequence, row_bytes = row * 2;
+    if (options.boundaries)
+        return tensor_map_of(packed_tensor(tensor, size, heads, options.tokens, row_bytes));
+    return tensor_map_of({tensor, 4, {size, heads, length, options.batch}, {size * 2, row_bytes, length * row_bytes}});
+}
+
 #if HOPPER_CODE
 
 template <typename T, class PLAN> struct HopperWorker {
@@ -50,21 +58,19 @@ template <typename T, class PLAN> struct HopperWorker {
     Owner at;
     unsigned char *shared;
     uint64_t *barriers; /* own rows; then of each stage: first tile, second tile, empty */
-    int begin, tiles;   /* first tile of the other side, their number; dkv: of one query head */
+    int end;            /* where samples are packed: the token of all that is behind the sample */
+    int begin, tiles;   /* first tile of the other side, their number, none where the block has no rows; dkv: of one query head */
 
-    /** `block`: of 128 own rows; `row`: of samples and their heads, those of the keys where these are owned. */
-    __device__ __forceinline__ HopperWorker(const Operands &op, unsigned char *unaligned, int block, int row) : op(op)
+    __device__ __forceinline__ HopperWorker(const Operands &op, unsigned char *unaligned, int order, int row) : op(op)
     {
-        const int group = (int)(op.heads / op.kv_heads), heads = (int)(PLAN::TRANSPOSED ? op.kv_heads : op.heads);
         shared = unaligned + (TILE_ALIGNMENT - shared_address(unaligned) % TILE_ALIGNMENT) % TILE_ALIGNMENT;
         barriers = (uint64_t *)(shared + PLAN::BARRIERS_AT);
-        at.sample = row / heads, at.head = row % heads, at.group = group;
-        at.first = block * HOPPER_OWNED;
+        place_block<PLAN::TRANSPOSED, HOPPER_OWNED>(op, at, order, row);
+        end = __shfl_sync(ALL_LANES, op.boundaries ? op.boundaries[at.sample + 1] : 0, 0);
         at.warp_first = at.first + ((int)threadIdx.x - GROUP_THREADS) / 32 * 16;
-        at.lane = (int)threadIdx.x % 32;
-        const int behind = at.first + HOPPER_OWNED < op.length ? at.first + HOPPER_OWNED : op.length;
+        const int behind = at.first + HOPPER_OWNED < at.length ? at.first + HOPPER_OWNED : at.length;
         begin = PLAN::TRANSPOSED ? at.first / TILE : 0;
-        tiles = (int)ceil_div(PLAN::TRANSPOSED ? op.length : behind, TILE) - begin;
+        tiles = (int)ceil_div(PLAN::TRANSPOSED ? at.length : behind, TILE) - begin;
     }
 
     /* --- What both roles know --- */
@@ -128,6 +134,14 @@ template <typename T, class PLAN> struct HopperWorker {
     __device__ __forceinline__ void bring(unsigned char *to, int rows, const TensorMap &map, uint64_t *barrier, int64_t head,
                                           int first) const
     {
+        if (op.boundaries) {
+#pragma unroll 1
+            for (int panel = 0; panel < D / PANEL; panel++)
+#pragma unroll 1
+                for (int row = 0; row < rows; row += BOX_ROWS)
+                    copy_packed_box(to + (panel * rows + row) * PANEL_ROW, map, barrier, panel * PANEL, (int)head, first + row - at.length, end);
+            return;
+        }
         for (int panel = 0; panel < D / PANEL; panel++)
             for (int row = 0; row < rows; row += BOX_ROWS)
                 copy_box(to + (panel * rows + row) * PANEL_ROW, map, barrier, panel * PANEL, (int)head, first + row, at.sample);
@@ -164,13 +178,13 @@ template <typename T, class PLAN> struct HopperWorker {
     __device__ __forceinline__ void bring_statistics() const
     {
         for (int step = 0; step < steps(); step++) {
+            const int first = first_of(step), there = at.length - first; /* a query that is not there has probability 0 */
+            const int64_t from = statistics_at(op, at.sample, query_head(step)) + first;
             float *to = numbers(step);
             wait_empty(step);
             for (int i = at.lane; i < TILE; i += 32) {
-                const bool there = first_of(step) + i < op.length; /* a query that is not there has probability 0 */
-                const int64_t from = statistics_at(op, at.sample, query_head(step)) + first_of(step) + i;
-                to[i] = there ? op.log_sum_exp[from] * LOG2_E : INFINITY;
-                to[TILE + i] = there ? op.delta[from] : 0.0f;
+                to[i] = i < there ? op.log_sum_exp[from + i] * LOG2_E : INFINITY;
+                to[TILE + i] = i < there ? op.delta[from + i] : 0.0f;
             }
             barrier_arrive(full(step, 0));
         }
@@ -306,7 +320,7 @@ template <typename T, class PLAN> struct HopperWorker {
             const int row = at.warp_first + accumulator_row(at.lane, half * 2);
             sum[half] = row_sum(sum[half]);
             per_sum[half] = 1.0f / sum[half];
-            if (at.lane % 4 == 0 && row < op.length)
+            if (at.lane % 4 == 0 && row < at.length)
                 op.log_sum_exp[statistics_at(op, at.sample, at.head) + row] = log_sum_exp_of(op, maximum[half], sum[half]);
         }
         groups_barrier(COMPUTING); /* own rows become room for all */
@@ -322,8 +336,9 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1) hopper_kernel(const GRID_CO
 {
 #if HOPPER_CODE
     SHARED_MEMORY(shared);
-    const int blocks = (int)ceil_div(op.length, HOPPER_OWNED);
-    HopperWorker<T, PLAN> worker(op, shared, blocks - 1 - (int)blockIdx.x, (int)blockIdx.y);
+    HopperWorker<T, PLAN> worker(op, shared, (int)blockIdx.x, (int)blockIdx.y);
+    if (worker.tiles <= 0)
+        return; /* the whole block: its sample is shorter than the longest */
     worker.make_barriers();
     if (threadIdx.x < GROUP_THREADS) {
         give_registers<40>();
@@ -338,19 +353,16 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1) hopper_kernel(const GRID_CO
 /* How the copy engine finds qkv and dy. */
 inline Maps maps_of(const struct zinf_attention &options, const Operands &op)
 {
-    const int64_t size = op.head_size, heads = op.heads + 2 * op.kv_heads, length = op.sequence, samples = options.batch;
-    const zinf_cuda_tensor qkv = {op.qkv, {size, heads, length, samples}, {size * 2, op.row * 2, length * op.row * 2}};
-    const zinf_cuda_tensor dy = {op.dy, {size, op.heads, length, samples}, {size * 2, op.out_row * 2, length * op.out_row * 2}};
     Maps maps;
-    maps.qkv = tensor_map_of(qkv);
-    maps.dy = op.dy ? tensor_map_of(dy) : maps.qkv;
+    maps.qkv = map_of(op.qkv, options, op.heads + 2 * op.kv_heads, op.row);
+    maps.dy = op.dy ? map_of(op.dy, options, op.heads, op.out_row) : maps.qkv;
     return maps;
 }
 
 template <typename T, class PLAN> void run_hopper(const struct zinf_attention &options, const Operands &op, const Maps &maps)
 {
     LAUNCH((hopper_kernel<T, PLAN>),
-           Shape(ceil_div(op.length, HOPPER_OWNED), HOPPER_THREADS, PLAN::SHARED_BYTES, options.batch * op.heads), maps, op);
+           Shape(ceil_div(op.longest, HOPPER_OWNED), HOPPER_THREADS, PLAN::SHARED_BYTES, options.batch * op.heads), maps, op);
 }
 
 } // namespace attention

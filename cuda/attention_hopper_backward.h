@@ -44,8 +44,8 @@ template <typename T, class PLAN> struct GradientWorker : HopperWorker<T, PLAN> 
         float keys[D / 8][4], values[D / 8][4];
     };
 
-    __device__ __forceinline__ GradientWorker(const Operands &op, unsigned char *unaligned, int block, int row)
-        : Base(op, unaligned, block, row)
+    __device__ __forceinline__ GradientWorker(const Operands &op, unsigned char *unaligned, int order, int row)
+        : Base(op, unaligned, order, row)
     {
     }
 
@@ -211,6 +211,8 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1) gradient_kernel(const GRID_
     __syncthreads();
     const int number = *(const int *)shared, blocks = (int)gridDim.x;
     GradientWorker<T, PLAN> worker(op, shared, blocks - 1 - number % blocks, number / blocks);
+    if (worker.tiles <= 0)
+        return; /* the whole block: its sample is shorter than the longest */
     worker.make_barriers();
     if (threadIdx.x < GROUP_THREADS) {
         give_registers<40>();
@@ -228,11 +230,11 @@ template <typename T, class PLAN> __global__ void __launch_bounds__(PLAN::TILE *
     constexpr int D = PLAN::D, TILE = PLAN::TILE;
     SHARED_MEMORY(shared);
     Owner at;
-    at.sample = (int)blockIdx.y / (int)op.heads, at.head = (int)blockIdx.y % (int)op.heads, at.group = 1;
-    at.first = (int)blockIdx.x * TILE;
+    place_block<false, TILE>(op, at, (int)blockIdx.x, (int)blockIdx.y);
+    if (at.first < 0)
+        return; /* the whole block: its sample is shorter than the longest */
     at.warp_first = at.first + (int)threadIdx.x / 32 * 16;
-    at.lane = (int)threadIdx.x % 32;
-    const float *from = op.query_sums + query_tile_at(op, at.sample, at.head, (int)blockIdx.x, TILE) * QUERY_TILE_FLOATS;
+    const float *from = op.query_sums + query_tile_at(op, at.sample, at.head, at.first / TILE, TILE) * QUERY_TILE_FLOATS;
     const float scale[2] = {op.scale, op.scale};
     float sum[D / 8][4];
 #pragma unroll
@@ -247,10 +249,10 @@ template <typename T, class PLAN> __global__ void __launch_bounds__(PLAN::TILE *
 template <typename T, class PLAN> void run_gradients(const struct zinf_attention &options, const Operands &op)
 {
     LAUNCH((gradient_kernel<T, PLAN>),
-           Shape(ceil_div(op.length, HOPPER_OWNED), HOPPER_THREADS, PLAN::SHARED_BYTES, options.batch * op.kv_heads),
+           Shape(ceil_div(op.longest, HOPPER_OWNED), HOPPER_THREADS, PLAN::SHARED_BYTES, options.batch * op.kv_heads),
            maps_of(options, op), op);
     LAUNCH((query_kernel<T, PLAN>),
-           Shape(ceil_div(op.length, PLAN::TILE), PLAN::TILE * 2, PLAN::TILE * PLAN::D * 2, options.batch * op.heads), op);
+           Shape(ceil_div(op.longest, PLAN::TILE), PLAN::TILE * 2, PLAN::TILE * PLAN::D * 2, options.batch * op.heads), op);
 }
 
 } // namespace attention

@@ -26,9 +26,25 @@ template <Pass PASS> struct Kind {
 /* The rows that a block, and of these a warp, owns. */
 struct Owner {
     int sample, head, group, first; /* head: of queries, dkv: of keys; group: query heads of a key head */
+    int length;                     /* tokens of the sample */
     int warp_first;                 /* of this warp's rows */
     int lane;
 };
+
+/**
+ * The sample and head of `row`, which counts samples and their heads (of keys where these are owned), and the first of the OWNED rows of block `order`: keys are
+ * counted from the first on, queries from the last on, whose blocks, with the most keys to see, are to begin first. Of a sample shorter than the longest
+ * some blocks own none.
+ */
+template <bool TRANSPOSED, int OWNED> __device__ __forceinline__ void place_block(const Operands &op, Owner &at, int order, int row)
+{
+    const int heads = (int)(TRANSPOSED ? op.kv_heads : op.heads);
+    at.sample = row / heads, at.head = row % heads, at.group = (int)(op.heads / op.kv_heads);
+    /* by the shuffle the compiler knows that all lanes have one number, and keeps what follows from it out of the registers that scores need */
+    at.length = __shfl_sync(ALL_LANES, length_of(op, at.sample), 0);
+    at.first = (TRANSPOSED ? order : (int)ceil_div(at.length, OWNED) - 1 - order) * OWNED;
+    at.lane = (int)threadIdx.x % 32;
+}
 
 /** 2^x by the special function unit, two units in the last place; 0 for what is not normal. */
 __device__ __forceinline__ float power_of_two(float x)
@@ -47,13 +63,13 @@ template <bool TRANSPOSED>
 __device__ __forceinline__ void factors_of(const Operands &op, const Owner &at, int head, int own,
                                            int other, float factor[2])
 {
-    const uint64_t element = TRANSPOSED ? element_of(op, head, other, own) : element_of(op, head, own, other);
-    dropout_pair(op.dropout, (uint32_t)at.sample, element, TRANSPOSED ? (uint64_t)op.length : 1, factor);
+    const uint64_t element = TRANSPOSED ? element_of(at.length, head, other, own) : element_of(at.length, head, own, other);
+    dropout_pair(op.dropout, (uint32_t)at.sample, element, TRANSPOSED ? (uint64_t)at.length : 1, factor);
 }
 
-/** Scores that this warp's rows must not see become -infinity. Tiles off the diagonal have none. */
-template <bool TRANSPOSED, int TILE>
-__device__ __forceinline__ void mask(const Operands &op, const Owner &at, int tile_first, float (*s)[4])
+/** Scores that this warp's rows must not see become -infinity. Tiles off the diagonal have none: what is behind the sample is behind all its queries, and
+ * rows that are themselves behind it are written nowhere. */
+template <bool TRANSPOSED, int TILE> __device__ __forceinline__ void mask(const Owner &at, int tile_first, float (*s)[4])
 {
     if (TRANSPOSED ? at.warp_first + 15 <= tile_first : tile_first + TILE - 1 <= at.warp_first)
         return;
@@ -62,7 +78,7 @@ __device__ __forceinline__ void mask(const Operands &op, const Owner &at, int ti
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int own = at.warp_first + accumulator_row(at.lane, i), other = tile_first + n * 8 + accumulator_column(at.lane, i);
-            if (TRANSPOSED ? own > other : other > own || other >= op.length)
+            if (TRANSPOSED ? own > other : other > own)
                 s[n][i] = -INFINITY;
         }
 }
@@ -74,7 +90,7 @@ __device__ __forceinline__ void softmax(const Operands &op, const Owner &at, int
                                         float maximum[2], float sum[2], float kept[2])
 {
     const float scale = op.scale * LOG2_E;
-    mask<false, TILE>(op, at, tile_first, s);
+    mask<false, TILE>(at, tile_first, s);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float largest = maximum[half];
@@ -132,7 +148,7 @@ __device__ __forceinline__ void probabilities(const Operands &op, const Owner &a
                                               const float own_log_sum_exp[2], const float *tile_log_sum_exp)
 {
     const float scale = op.scale * LOG2_E;
-    mask<TRANSPOSED, TILE>(op, at, tile_first, s);
+    mask<TRANSPOSED, TILE>(at, tile_first, s);
 #pragma unroll
     for (int n = 0; n < TILE / 8; n++)
 #pragma unroll
@@ -188,7 +204,7 @@ __device__ __forceinline__ void write_rows(const Operands &op, const Owner &at, 
     __syncwarp();
     for (int i = at.lane; i < 16 * (D / 8); i += 32) {
         const int row = i / (D / 8), chunk = i % (D / 8);
-        if (at.warp_first + row >= op.length || chunk * 8 >= op.head_size)
+        if (at.warp_first + row >= at.length || chunk * 8 >= op.head_size)
             continue;
         const Pack<T, 8> pack = load<8>((const T *)(room + tile_offset<D>(warp_row + row, chunk)));
         T *to = head + (int64_t)(at.warp_first + row) * row_elements + chunk * 8;

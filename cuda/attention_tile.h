@@ -29,14 +29,13 @@ template <int D_, int TILE_, int STAGES_, Pass PASS> struct Plan : Kind<PASS> {
     static_assert(TILE_ % 16 == 0 && D_ % 16 == 0, "fragments");
 };
 
-/** Rows first .. first + rows - 1 of a head into a tile; what is not there (row >= limit, column >= head_size) is zero. */
-template <typename T, int D>
-__device__ __forceinline__ void fetch(unsigned char *tile, const T *head, int64_t row_elements, int first,
-                                      int rows, const Operands &op)
+/** Rows first .. first + ROWS - 1 of a head into a tile; what is not there (row >= length, column >= head_size) is zero. */
+template <typename T, int D, int ROWS>
+__device__ __forceinline__ void fetch(unsigned char *tile, const T *head, int64_t row_elements, int first, int length, const Operands &op)
 {
-    for (int i = (int)threadIdx.x; i < rows * (D / 8); i += THREADS) {
+    for (int i = (int)threadIdx.x; i < ROWS * (D / 8); i += THREADS) {
         const int row = i / (D / 8), chunk = i % (D / 8);
-        const bool there = first + row < op.length && chunk * 8 < op.head_size;
+        const bool there = first + row < length && chunk * 8 < op.head_size;
         const T *from = there ? head + (int64_t)(first + row) * row_elements + chunk * 8 : head;
         unsigned char *to = tile + tile_offset<D>(row, chunk);
         if (op.wide) {
@@ -99,26 +98,20 @@ template <typename T, class PLAN> struct Worker {
     const Operands &op;
     Owner at;
     unsigned char *own[2], *stages;
-    int begin, tiles; /* first tile of the other side, their number; dkv: of one query head */
+    int begin, tiles; /* first tile of the other side, their number, none where the block has no rows; dkv: of one query head */
     float output[PLAN::OUTPUT ? D / 8 : 1][4], gradient[PLAN::GRADIENT ? D / 8 : 1][4];
     float maximum[2], sum[2], log_sum_exp[2], delta[2]; /* of own rows; log_sum_exp times LOG2_E */
 
     __device__ __forceinline__ Worker(const Operands &op, unsigned char *shared) : op(op)
     {
-        const int group = (int)(op.heads / op.kv_heads), blocks = (int)ceil_div(op.length, OWNED);
-        const int heads = (int)(PLAN::TRANSPOSED ? op.kv_heads : op.heads);
-        /* the longest first: late queries see all keys, early keys are seen by all queries */
-        const int block = PLAN::TRANSPOSED ? (int)blockIdx.x : blocks - 1 - (int)blockIdx.x;
-        at.sample = (int)blockIdx.y / heads, at.head = (int)blockIdx.y % heads, at.group = group;
-        at.first = block * OWNED;
+        place_block<PLAN::TRANSPOSED, OWNED>(op, at, (int)blockIdx.x, (int)blockIdx.y);
         at.warp_first = at.first + (int)threadIdx.x / 32 * 16;
-        at.lane = (int)threadIdx.x % 32;
         own[0] = shared;
         own[1] = shared + PLAN::OWN_BYTES;
         stages = shared + (PLAN::GRADIENT ? 2 : 1) * PLAN::OWN_BYTES;
-        const int behind = at.first + OWNED < op.length ? at.first + OWNED : op.length;
+        const int behind = at.first + OWNED < at.length ? at.first + OWNED : at.length;
         begin = PLAN::TRANSPOSED ? at.first / TILE : 0;
-        tiles = (int)ceil_div(PLAN::TRANSPOSED ? op.length : behind, TILE) - begin;
+        tiles = (int)ceil_div(PLAN::TRANSPOSED ? at.length : behind, TILE) - begin;
     }
 
     __device__ __forceinline__ int query_head(int step) const
@@ -144,11 +137,11 @@ template <typename T, class PLAN> struct Worker {
     __device__ __forceinline__ void fetch_own()
     {
         const int64_t key_head = op.heads + at.head;
-        fetch<T, D>(own[0], qkv_head(PLAN::TRANSPOSED ? key_head : at.head), op.row, at.first, OWNED, op);
+        fetch<T, D, OWNED>(own[0], qkv_head(PLAN::TRANSPOSED ? key_head : at.head), op.row, at.first, at.length, op);
         if (PLAN::GRADIENT && PLAN::TRANSPOSED)
-            fetch<T, D>(own[1], qkv_head(key_head + op.kv_heads), op.row, at.first, OWNED, op);
+            fetch<T, D, OWNED>(own[1], qkv_head(key_head + op.kv_heads), op.row, at.first, at.length, op);
         else if (PLAN::GRADIENT)
-            fetch<T, D>(own[1], dy_head(at.head), op.out_row, at.first, OWNED, op);
+            fetch<T, D, OWNED>(own[1], dy_head(at.head), op.out_row, at.first, at.length, op);
     }
 
     __device__ __forceinline__ unsigned char *stage(int step) const
@@ -161,19 +154,19 @@ template <typename T, class PLAN> struct Worker {
         const int head = query_head(step), first = (begin + step % tiles) * TILE;
         unsigned char *to = stage(step);
         if (PLAN::TRANSPOSED) {
-            fetch<T, D>(to, qkv_head(head), op.row, first, TILE, op);
-            fetch<T, D>(to + PLAN::TILE_BYTES, dy_head(head), op.out_row, first, TILE, op);
+            fetch<T, D, TILE>(to, qkv_head(head), op.row, first, at.length, op);
+            fetch<T, D, TILE>(to + PLAN::TILE_BYTES, dy_head(head), op.out_row, first, at.length, op);
             float *numbers = (float *)(to + 2 * PLAN::TILE_BYTES);
             for (int i = (int)threadIdx.x; i < TILE; i += THREADS) {
-                const bool there = first + i < op.length; /* a query that is not there has probability 0 */
+                const bool there = first + i < at.length; /* a query that is not there has probability 0 */
                 const int64_t from = statistics_at(op, at.sample, head) + first + i;
                 numbers[i] = there ? op.log_sum_exp[from] * LOG2_E : INFINITY;
                 numbers[TILE + i] = there ? op.delta[from] : 0.0f;
             }
         } else {
             const int64_t key_head = op.heads + at.head / at.group;
-            fetch<T, D>(to, qkv_head(key_head), op.row, first, TILE, op);
-            fetch<T, D>(to + PLAN::TILE_BYTES, qkv_head(key_head + op.kv_heads), op.row, first, TILE, op);
+            fetch<T, D, TILE>(to, qkv_head(key_head), op.row, first, at.length, op);
+            fetch<T, D, TILE>(to + PLAN::TILE_BYTES, qkv_head(key_head + op.kv_heads), op.row, first, at.length, op);
         }
         copy_commit();
     }
@@ -186,8 +179,8 @@ template <typename T, class PLAN> struct Worker {
             const int64_t from = statistics_at(op, at.sample, at.head) + row;
             maximum[half] = -INFINITY, sum[half] = 0.0f;
             if (PLAN::GRADIENT && !PLAN::TRANSPOSED) {
-                log_sum_exp[half] = row < op.length ? op.log_sum_exp[from] * LOG2_E : INFINITY;
-                delta[half] = row < op.length ? op.delta[from] : 0.0f;
+                log_sum_exp[half] = row < at.length ? op.log_sum_exp[from] * LOG2_E : INFINITY;
+                delta[half] = row < at.length ? op.delta[from] : 0.0f;
             }
         }
 #pragma unroll
@@ -207,7 +200,7 @@ template <typename T, class PLAN> struct Worker {
         const int tile_first = (begin + step % tiles) * TILE;
         /* rows behind the sequence, or a tile that this warp's rows do not see at all */
         const bool unseen = PLAN::TRANSPOSED ? tile_first + TILE <= at.warp_first : tile_first > at.warp_first + 15;
-        if (unseen || at.warp_first >= op.length)
+        if (unseen || at.warp_first >= at.length)
             return;
         float s[TILE / 8][4];
         multiply<T, D, TILE>(s, own[0], first);
@@ -259,7 +252,7 @@ template <typename T, class PLAN> struct Worker {
             sum[half] = row_sum(sum[half]);
             per_sum[half] = 1.0f / sum[half];
             const int row = at.warp_first + at.lane / 4 + half * 8;
-            if (at.lane % 4 == 0 && row < op.length)
+            if (at.lane % 4 == 0 && row < at.length)
                 op.log_sum_exp[statistics_at(op, at.sample, at.head) + row] = log_sum_exp_of(op, maximum[half], sum[half]);
         }
         write_rows<T, D>(op, at, output, per_sum, own[0], (T *)op.out + out_at(op, at.sample, 0, at.head), op.out_row);
@@ -281,6 +274,8 @@ template <typename T, class PLAN> __global__ void __launch_bounds__(THREADS, 1) 
 {
     SHARED_MEMORY(shared);
     Worker<T, PLAN> worker(op, shared);
+    if (worker.tiles <= 0)
+        return; /* the whole block: its sample is shorter than the longest */
     worker.go();
     if constexpr (PLAN::FORWARD_PASS)
         worker.finish_forward();
@@ -291,7 +286,7 @@ template <typename T, class PLAN> __global__ void __launch_bounds__(THREADS, 1) 
 template <typename T, class PLAN> void run(const struct zinf_attention &options, const Operands &op)
 {
     const int64_t heads = options.batch * (PLAN::TRANSPOSED ? op.kv_heads : op.heads);
-    LAUNCH((pass_kernel<T, PLAN>), Shape(ceil_div(op.length, OWNED), THREADS, PLAN::SHARED_BYTES, heads), op);
+    LAUNCH((pass_kernel<T, PLAN>), Shape(ceil_div(op.longest, OWNED), THREADS, PLAN::SHARED_BYTES, heads), op);
 }
 
 } // namespace attention

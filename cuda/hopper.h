@@ -90,12 +90,17 @@ inline void copy_box(void *to, const TensorMap &map, uint64_t *barrier, int colu
     cuda_emulation::queue_box(to, barrier, [=, &map](void *box) {
         for (int row = 0; row < BOX_ROWS; row++)
             for (int i = 0; i < PANEL; i++) {
-                const int64_t at[4] = {column + i, head, token + row, sample};
+                const int64_t at[TENSOR_DIMENSIONS] = {column + i, head, token + row, sample, PACKED};
                 const uint16_t bits = tensor_element(map, at);
                 memcpy((unsigned char *)box + tile_offset<PANEL>(row, i / 8) + i % 8 * 2, &bits, 2);
             }
         return BOX_ROWS * PANEL_ROW;
     });
+}
+
+inline void copy_packed_box(void *to, const TensorMap &map, uint64_t *barrier, int column, int head, int from_end, int end)
+{
+    copy_box(to, map, barrier, column, head, PACKED + from_end, end);
 }
 
 inline void copy_out(float *to, const void *from, int bytes, bool add)
@@ -310,6 +315,16 @@ __device__ __forceinline__ void copy_box(void *to, const TensorMap &map, uint64_
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];"
                  :
                  : "r"(shared_address(to)), "l"(&map), "r"(shared_address(barrier)), "r"(column), "r"(head), "r"(token), "r"(sample)
+                 : "memory");
+}
+
+/** The same of samples that are packed (tensor_map.h): from the token on that is `from_end` (negative) before the sample's end, token `end` of all. */
+__device__ __forceinline__ void copy_packed_box(void *to, const TensorMap &map, uint64_t *barrier, int column, int head, int from_end, int end)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, %7}], [%2];"
+                 :
+                 : "r"(shared_address(to)), "l"(&map), "r"(shared_address(barrier)), "r"(column), "r"(head), "r"(PACKED + from_end), "r"(end),
+                   "r"((int)PACKED)
                  : "memory");
 }
 

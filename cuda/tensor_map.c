@@ -49,17 +49,17 @@ bool zinf_cuda_hopper(void)
 
 void zinf_cuda_tensor_map(void *map, const struct zinf_cuda_tensor *tensor)
 {
-    const cuuint32_t box[4] = {BOX_COLUMNS, 1, BOX_ROWS, 1}, steps[4] = {1, 1, 1, 1};
-    cuuint64_t size[4], stride[3];
-    for (int i = 0; i < 4; i++)
+    const cuuint32_t box[] = {BOX_COLUMNS, 1, BOX_ROWS, 1, 1}, steps[] = {1, 1, 1, 1, 1};
+    cuuint64_t size[TENSOR_DIMENSIONS], stride[TENSOR_DIMENSIONS - 1];
+    for (int i = 0; i < tensor->dimensions; i++)
         size[i] = (cuuint64_t)tensor->size[i];
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < tensor->dimensions - 1; i++)
         stride[i] = (cuuint64_t)tensor->stride_bytes[i];
     /* bf16 or fp16: copied, and zeros are the same */
-    CUresult code =
-        encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 4, (void *)(uintptr_t)tensor->base, size,
-               stride, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    CUresult code = encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT16, (cuuint32_t)tensor->dimensions,
+                           (void *)(uintptr_t)tensor->base, size, stride, box, steps,
+                           CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (code != CUDA_SUCCESS) {
         zinf_error_log("CUDA: cuTensorMapEncodeTiled failed with %d for a tensor of %lld x %lld x "
                        "%lld x %lld; ZINF_ATTENTION=mma does without",

@@ -119,7 +119,9 @@ OPERATION(norm_forward, zinf_norm, 1, (const struct zinf_norm *op, void *a), NOR
 OPERATION(norm_backward, zinf_norm, 5,
           (const struct zinf_norm *op, const void *a, const void *b, void *c, void *d, void *e),
           NORM)
-#define ATTENTION AT(zinf_attention, qkv) AT(zinf_attention, log_sum_exp) AT(zinf_attention, output)
+#define ATTENTION                                                                                  \
+    AT(zinf_attention, qkv)                                                                        \
+    AT(zinf_attention, log_sum_exp) AT(zinf_attention, output) AT(zinf_attention, boundaries)
 OPERATION(attention_forward, zinf_attention, 1, (const struct zinf_attention *op, void *a),
           ATTENTION)
 OPERATION(attention_backward, zinf_attention, 2,

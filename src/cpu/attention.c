@@ -12,6 +12,7 @@
  * Own tile products rather than oneDNN's: at 64 x 64 x 64 the library's call and packing cost as
  * much as the product.
  */
+#include "base/status.h"
 #include "cpu/kernels.h"
 #include "cpu/philox.h"
 #include "cpu/product.h"
@@ -26,8 +27,12 @@ struct attention {
     int64_t group;  /* query heads of a key/value head */
     int64_t row;    /* elements of qkv from token to token */
     int64_t padded; /* head_size rounded up to 16 */
-    int64_t tiles;  /* of the sequence */
-    int64_t parts;
+    int64_t parts;  /* of the tiles of one head */
+
+    /* one sample's, in a task's own copy */
+    int64_t sample, length, tiles;
+    int64_t first;                       /* its first token, of all samples' */
+    int64_t statistics, head_statistics; /* first of head 0 in log_sum_exp; from head to head */
 };
 
 /* Working memory of a task; all fp32. Rows and columns behind the real ones are zero. */
@@ -46,8 +51,36 @@ static struct attention attention_of(const struct zinf_attention *op)
     struct attention a = {.op = op, .group = op->heads / op->kv_heads, .parts = 1};
     a.row = (op->heads + 2 * op->kv_heads) * op->head_size;
     a.padded = (op->head_size + LANES - 1) / LANES * LANES;
-    a.tiles = chunks(op->sequence, TILE);
+    for (int64_t b = 0; op->boundaries && b < op->batch; b++)
+        ZINF_ASSERT(op->boundaries[b] <= op->boundaries[b + 1] &&
+                    op->boundaries[b + 1] - op->boundaries[b] <= op->sequence);
+    ZINF_ASSERT(!op->boundaries ||
+                (op->boundaries[0] == 0 && op->boundaries[op->batch] == op->tokens));
     return a;
+}
+
+static struct attention of_sample(const struct attention *a, int64_t sample)
+{
+    const struct zinf_attention *op = a->op;
+    struct attention own = *a;
+    own.sample = sample;
+    if (op->boundaries) {
+        own.first = op->boundaries[sample];
+        own.length = op->boundaries[sample + 1] - own.first;
+        own.statistics = own.first, own.head_statistics = op->tokens;
+    } else {
+        own.first = sample * op->sequence;
+        own.length = op->sequence;
+        own.statistics = own.first * op->heads, own.head_statistics = op->sequence;
+    }
+    own.tiles = chunks(own.length, TILE);
+    return own;
+}
+
+/** log_sum_exp of the sample's queries in a head. */
+static float *log_sum_exp_of(const struct attention *a, int64_t head)
+{
+    return a->op->log_sum_exp + a->statistics + head * a->head_statistics;
 }
 
 /** One head of some tokens, (count, head_size) inside a wider matrix. */
@@ -85,11 +118,11 @@ static void transpose(const struct attention *a, float *to, const float *from, i
             }
 }
 
-/** First element of head `head` (of all query, key, value heads in this order) of a sample's first
- * token. */
-static const void *head_of(const struct attention *a, int64_t sample, int64_t head)
+/** First element of head `head` (of all query, key, value heads in this order) of the sample's
+ * first token. */
+static const void *head_of(const struct attention *a, int64_t head)
 {
-    int64_t at = sample * a->op->sequence * a->row + head * a->op->head_size;
+    int64_t at = a->first * a->row + head * a->op->head_size;
     return element(a->op->qkv, a->op->dtype, at);
 }
 
@@ -105,7 +138,7 @@ static void tile_scores(const struct attention *a, const struct work *work, cons
                         int64_t query_tile, int64_t key_tile)
 {
     int64_t size = a->op->head_size;
-    int64_t rows = least(TILE, a->op->sequence - query_tile * TILE);
+    int64_t rows = least(TILE, a->length - query_tile * TILE);
     struct product scores = {.c = work->scores, .c_row = TILE, .m = rows, .n = TILE, .k = size};
     scores.a = queries, scores.a_row = a->padded, scores.a_column = 1;
     scores.b = work->keys_transposed + key_tile * size * TILE, scores.b_row = TILE;
@@ -116,9 +149,9 @@ static void tile_scores(const struct attention *a, const struct work *work, cons
                 work->scores[r * TILE + key] = -INFINITY;
 }
 
-static struct dropout_row dropout_of(const struct attention *a, int64_t sample)
+static struct dropout_row dropout_of(const struct attention *a)
 {
-    return dropout_row(&a->op->dropout, sample);
+    return dropout_row(&a->op->dropout, a->sample);
 }
 
 /** Multipliers of the probabilities of one query and one tile of keys; NULL without dropout. */
@@ -127,7 +160,7 @@ static const float *factors_of(const struct attention *a, const struct dropout_r
 {
     if (!(a->op->dropout.p > 0.0f))
         return NULL;
-    int64_t first = (head * a->op->sequence + query) * a->op->sequence + key_tile * TILE;
+    int64_t first = (head * a->length + query) * a->length + key_tile * TILE;
     return dropout_factors(dropout, first, TILE, room);
 }
 
@@ -187,30 +220,29 @@ static void softmax_row(const struct attention *a, const struct work *work, stru
 
 /** output = o / l; m + ln l for the backward pass, which makes each probability from it alone. */
 static void finish_tile(const struct attention *a, const struct work *work,
-                        const struct running *running, int64_t sample, int64_t head, int64_t tile)
+                        const struct running *running, int64_t head, int64_t tile)
 {
     const struct zinf_attention *op = a->op;
-    int64_t rows = least(TILE, op->sequence - tile * TILE);
+    int64_t rows = least(TILE, a->length - tile * TILE);
     for (int64_t r = 0; r < rows; r++) {
         int64_t query = tile * TILE + r, size = op->head_size;
-        int64_t at = ((sample * op->sequence + query) * op->heads + head) * size;
+        int64_t at = ((a->first + query) * op->heads + head) * size;
         float per_sum = 1.0f / running->sum[r];
         for (int64_t i = 0; i < size; i += WIDTH)
             store(op->dtype, a->out, at + i, size - i,
                   load_whole(ZINF_FP32, work->sum, r * a->padded + i) * per_sum);
-        op->log_sum_exp[(sample * op->heads + head) * op->sequence + query] =
-            running->maximum[r] + logf(running->sum[r]);
+        log_sum_exp_of(a, head)[query] = running->maximum[r] + logf(running->sum[r]);
     }
 }
 
-static void forward_tile(const struct attention *a, const struct work *work, int64_t sample,
-                         int64_t head, int64_t tile)
+static void forward_tile(const struct attention *a, const struct work *work, int64_t head,
+                         int64_t tile)
 {
     const struct zinf_attention *op = a->op;
     struct running running;
-    struct dropout_row dropout = dropout_of(a, sample);
-    int64_t rows = least(TILE, op->sequence - tile * TILE);
-    const void *from = element(head_of(a, sample, head), op->dtype, tile * TILE * a->row);
+    struct dropout_row dropout = dropout_of(a);
+    int64_t rows = least(TILE, a->length - tile * TILE);
+    const void *from = element(head_of(a, head), op->dtype, tile * TILE * a->row);
     pack(a, work->queries, (struct rows){from, a->row, rows}, (float)op->scale);
     memset(work->sum, 0, sizeof(float) * (size_t)(TILE * a->padded));
     for (int64_t r = 0; r < TILE; r++)
@@ -225,21 +257,24 @@ static void forward_tile(const struct attention *a, const struct work *work, int
         struct product sum = {.c = work->sum, .c_row = a->padded, .m = rows, .n = a->padded};
         sum.a = work->scores, sum.a_row = TILE, sum.a_column = 1;
         sum.b = work->values + key_tile * TILE * a->padded, sum.b_row = a->padded;
-        sum.k = least(TILE, op->sequence - key_tile * TILE);
+        sum.k = least(TILE, a->length - key_tile * TILE);
         sum.add = true;
         product(&sum);
     }
-    finish_tile(a, work, &running, sample, head, tile);
+    finish_tile(a, work, &running, head, tile);
 }
 
 static void forward_task(void *context, int64_t task)
 {
-    const struct attention *a = context;
-    const struct zinf_attention *op = a->op;
-    int64_t part = a->parts - 1 - task % a->parts; /* the longest first */
-    int64_t kv_head = task / a->parts % op->kv_heads, sample = task / a->parts / op->kv_heads;
+    const struct attention *all = context;
+    const struct zinf_attention *op = all->op;
+    int64_t part = all->parts - 1 - task % all->parts; /* the longest first */
+    int64_t kv_head = task / all->parts % op->kv_heads;
+    const struct attention own = of_sample(all, task / all->parts / op->kv_heads), *a = &own;
     int64_t begin = a->tiles * part / a->parts, end = a->tiles * (part + 1) / a->parts;
-    int64_t rows = least(end * TILE, op->sequence), packed = a->tiles * TILE * a->padded;
+    if (begin == end)
+        return; /* a sample shorter than the longest */
+    int64_t rows = least(end * TILE, a->length), packed = a->tiles * TILE * a->padded;
     int64_t count = 3 * packed + 2 * TILE * a->padded + TILE * TILE;
     float *memory = zinf_cpu_scratch(ZINF_SCRATCH_TASK, sizeof(float) * (size_t)count);
     struct work work = {.keys = take(&memory, packed), .values = take(&memory, packed)};
@@ -247,15 +282,14 @@ static void forward_task(void *context, int64_t task)
     work.queries = take(&memory, TILE * a->padded);
     work.sum = take(&memory, TILE * a->padded);
     work.scores = take(&memory, TILE * TILE);
-    const struct rows keys = {head_of(a, sample, op->heads + kv_head), a->row, rows};
+    const struct rows keys = {head_of(a, op->heads + kv_head), a->row, rows};
     pack(a, work.keys, keys, 1.0f);
-    const struct rows values = {head_of(a, sample, op->heads + op->kv_heads + kv_head), a->row,
-                                rows};
+    const struct rows values = {head_of(a, op->heads + op->kv_heads + kv_head), a->row, rows};
     pack(a, work.values, values, 1.0f);
     transpose(a, work.keys_transposed, work.keys, rows);
     for (int64_t head = kv_head * a->group; head < (kv_head + 1) * a->group; head++)
         for (int64_t tile = begin; tile < end; tile++)
-            forward_tile(a, &work, sample, head, tile);
+            forward_tile(a, &work, head, tile);
 }
 
 void KERNEL(attention_forward)(const struct zinf_attention *op, void *y)
@@ -263,19 +297,19 @@ void KERNEL(attention_forward)(const struct zinf_attention *op, void *y)
     struct attention a = attention_of(op);
     a.out = y;
     int64_t heads = op->batch * op->kv_heads;
-    a.parts = least(chunks(2 * zinf_cpu_threads(), heads), a.tiles); /* does not change a bit */
+    a.parts = least(chunks(2 * zinf_cpu_threads(), heads),
+                    chunks(op->sequence, TILE)); /* does not change a bit */
     zinf_cpu_for_uneven(heads * a.parts, forward_task, &a);
 }
 
 /** delta of each query: sum over the head of dout * output, which equals the sum of probability *
  * its gradient. */
-static void compute_delta(const struct attention *a, const struct work *work, int64_t sample,
-                          int64_t head)
+static void compute_delta(const struct attention *a, const struct work *work, int64_t head)
 {
     const struct zinf_attention *op = a->op;
     int64_t size = op->head_size;
-    for (int64_t query = 0; query < op->sequence; query++) {
-        int64_t at = ((sample * op->sequence + query) * op->heads + head) * size;
+    for (int64_t query = 0; query < a->length; query++) {
+        int64_t at = ((a->first + query) * op->heads + head) * size;
         struct lanes sum = {0};
         for (int64_t i = 0; i < size; i += LANES)
             for (int p = 0; p < PARTS; p++) {
@@ -312,8 +346,8 @@ INLINE void probability_gradient(float *scores, float *dscores, const float *fac
 static void add_gradients(const struct attention *a, const struct work *work, int64_t query_tile,
                           int64_t key_tile)
 {
-    int64_t queries = least(TILE, a->op->sequence - query_tile * TILE);
-    int64_t keys = least(TILE, a->op->sequence - key_tile * TILE);
+    int64_t queries = least(TILE, a->length - query_tile * TILE);
+    int64_t keys = least(TILE, a->length - key_tile * TILE);
     int64_t at_query = query_tile * TILE * a->padded, at_key = key_tile * TILE * a->padded;
     struct product op = {.c_row = a->padded, .b_row = a->padded, .n = a->padded, .add = true};
     op.m = keys, op.k = queries, op.a_row = 1, op.a_column = TILE; /* transposed */
@@ -326,19 +360,19 @@ static void add_gradients(const struct attention *a, const struct work *work, in
     product(&op);
 }
 
-static void backward_tile(const struct attention *a, const struct work *work, int64_t sample,
-                          int64_t head, int64_t query_tile, int64_t key_tile)
+static void backward_tile(const struct attention *a, const struct work *work, int64_t head,
+                          int64_t query_tile, int64_t key_tile)
 {
     const struct zinf_attention *op = a->op;
-    struct dropout_row dropout = dropout_of(a, sample);
-    int64_t rows = least(TILE, op->sequence - query_tile * TILE), size = op->head_size;
+    struct dropout_row dropout = dropout_of(a);
+    int64_t rows = least(TILE, a->length - query_tile * TILE), size = op->head_size;
     int64_t at_query = query_tile * TILE * a->padded;
     tile_scores(a, work, work->queries + at_query, query_tile, key_tile);
     struct product dscores = {.c = work->dscores, .c_row = TILE, .m = rows, .n = TILE, .k = size};
     dscores.a = work->dout + at_query, dscores.a_row = a->padded, dscores.a_column = 1;
     dscores.b = work->values_transposed + key_tile * size * TILE, dscores.b_row = TILE;
     product(&dscores);
-    const float *log_sum_exp = op->log_sum_exp + (sample * op->heads + head) * op->sequence;
+    const float *log_sum_exp = log_sum_exp_of(a, head);
     for (int64_t r = 0; r < rows; r++) {
         float room[FACTOR_ROOM];
         int64_t query = query_tile * TILE + r;
@@ -350,33 +384,30 @@ static void backward_tile(const struct attention *a, const struct work *work, in
 }
 
 /** Gradient rows of one head, times `factor`, to their place in dqkv. */
-static void unpack(const struct attention *a, const float *from, int64_t sample, int64_t head,
-                   float factor)
+static void unpack(const struct attention *a, const float *from, int64_t head, float factor)
 {
     const struct zinf_attention *op = a->op;
-    int64_t size = op->head_size, first = sample * op->sequence * a->row + head * size;
-    for (int64_t r = 0; r < op->sequence; r++)
+    int64_t size = op->head_size, first = a->first * a->row + head * size;
+    for (int64_t r = 0; r < a->length; r++)
         for (int64_t i = 0; i < size; i += WIDTH)
             store(op->dtype, a->out, first + r * a->row + i, size - i,
                   load_whole(ZINF_FP32, from, r * a->padded + i) * factor);
 }
 
-static void backward_head(const struct attention *a, const struct work *work, int64_t sample,
-                          int64_t head)
+static void backward_head(const struct attention *a, const struct work *work, int64_t head)
 {
     const struct zinf_attention *op = a->op;
     int64_t out_row = op->heads * op->head_size;
-    const void *dy =
-        element(a->dy, op->dtype, sample * op->sequence * out_row + head * op->head_size);
-    const struct rows queries = {head_of(a, sample, head), a->row, op->sequence};
+    const void *dy = element(a->dy, op->dtype, a->first * out_row + head * op->head_size);
+    const struct rows queries = {head_of(a, head), a->row, a->length};
     pack(a, work->queries, queries, (float)op->scale);
-    pack(a, work->dout, (struct rows){dy, out_row, op->sequence}, 1.0f);
-    compute_delta(a, work, sample, head);
+    pack(a, work->dout, (struct rows){dy, out_row, a->length}, 1.0f);
+    compute_delta(a, work, head);
     memset(work->dqueries, 0, sizeof(float) * (size_t)(a->tiles * TILE * a->padded));
     for (int64_t key_tile = 0; key_tile < a->tiles; key_tile++)
         for (int64_t query_tile = key_tile; query_tile < a->tiles; query_tile++)
-            backward_tile(a, work, sample, head, query_tile, key_tile);
-    unpack(a, work->dqueries, sample, head, (float)op->scale);
+            backward_tile(a, work, head, query_tile, key_tile);
+    unpack(a, work->dqueries, head, (float)op->scale);
 }
 
 static struct work backward_work(const struct attention *a)
@@ -400,24 +431,25 @@ static struct work backward_work(const struct attention *a)
 
 static void backward_task(void *context, int64_t task)
 {
-    const struct attention *a = context;
-    const struct zinf_attention *op = a->op;
-    int64_t kv_head = task % op->kv_heads, sample = task / op->kv_heads;
+    const struct attention *all = context;
+    const struct zinf_attention *op = all->op;
+    const struct attention own = of_sample(all, task / op->kv_heads), *a = &own;
+    int64_t kv_head = task % op->kv_heads;
     int64_t key_head = op->heads + kv_head, value_head = key_head + op->kv_heads;
     size_t bytes = sizeof(float) * (size_t)(a->tiles * TILE * a->padded);
     struct work work = backward_work(a);
-    const struct rows keys = {head_of(a, sample, key_head), a->row, op->sequence};
-    const struct rows values = {head_of(a, sample, value_head), a->row, op->sequence};
+    const struct rows keys = {head_of(a, key_head), a->row, a->length};
+    const struct rows values = {head_of(a, value_head), a->row, a->length};
     pack(a, work.keys, keys, 1.0f);
     pack(a, work.values, values, 1.0f);
-    transpose(a, work.keys_transposed, work.keys, op->sequence);
-    transpose(a, work.values_transposed, work.values, op->sequence);
+    transpose(a, work.keys_transposed, work.keys, a->length);
+    transpose(a, work.values_transposed, work.values, a->length);
     memset(work.dkeys, 0, bytes);
     memset(work.dvalues, 0, bytes);
     for (int64_t head = kv_head * a->group; head < (kv_head + 1) * a->group; head++)
-        backward_head(a, &work, sample, head);
-    unpack(a, work.dkeys, sample, key_head, 1.0f);
-    unpack(a, work.dvalues, sample, value_head, 1.0f);
+        backward_head(a, &work, head);
+    unpack(a, work.dkeys, key_head, 1.0f);
+    unpack(a, work.dvalues, value_head, 1.0f);
 }
 
 void KERNEL(attention_backward)(const struct zinf_attention *op, const void *dy, void *dqkv)

@@ -96,15 +96,24 @@ struct zinf_norm {
  * then all v heads (of `row` elements from token to token). head h uses k, v head h / (heads / kv_heads). scores are scaled by `scale`.
  * Never holds S x S for all heads: works in tiles of one head with an online softmax (Milakov and Gimelshein 2018; FlashAttention-2,
  * arXiv:2307.08691). Softmax in fp32. Dropout falls on the probabilities after softmax, element = (head * S + query) * S + key.
+ *
+ * Samples of different lengths, packed behind each other without padding: `boundaries`. Sample b is the tokens boundaries[b] ..
+ * boundaries[b + 1] - 1, which attend to each other only; each has at most `sequence`, or none, e.g. 0, 5, 5, 12 with sequence 7. They ascend
+ * from 0 to `tokens`: every token belongs to one sample (padding: to one that nobody looks at). S is then the sample's own length, in
+ * dropout's elements too: a sample's results are those that it has alone, as sample dropout.sample + b, to the bit, whatever the others hold (NaN
+ * too). The CPU asserts boundaries as said; a device reads them when the operation runs and does not look: its host may
+ * issue the same operation again for other samples (a graph), as long as batch, sequence and tokens hold. On a device batch * heads <= 65535.
  */
 struct zinf_attention {
     enum zinf_dtype dtype;
     int64_t batch, sequence, heads, kv_heads, head_size; /* head_size <= 256 */
     double scale;
     const void *qkv;
-    float *log_sum_exp;          /* (B, heads, S) written forward, read backward */
+    float *log_sum_exp;          /* (B, heads, S), with boundaries (heads, T); written forward, read backward */
     const void *output;          /* (T, heads * head_size): backward only */
     struct zinf_dropout dropout;
+    const int32_t *boundaries;   /* (B + 1); NULL = every sample has `sequence` tokens */
+    int64_t tokens;              /* T; read with boundaries only */
 };
 
 /** Rotary embedding, half-split pairs (x[i], x[i + D/2]), on the first `heads` heads of `head_size` in each row. */
