@@ -525,6 +525,10 @@ TEST(Config, OffloadNeedsItsStageAndPath)
         EXPECT_EQ(wrong.report.errors.count, 1u) << wrong.all(wrong.report.errors);
         expect_in(wrong.error(), "nvme_path: ");
     }
+    Config typed(with("\"zero_optimization\": {\"stage\": \"3\", \"offload_param\": "
+                      "{\"device\": \"cpu\"}}"));
+    EXPECT_EQ(typed.report.errors.count, 1u) << typed.all(typed.report.errors);
+    expect_in(typed.error(), "zero_optimization.stage: \"3\"");
     expect_in(Config(with("\"zero_optimization\": {\"stage\": 3, \"offload_param\": {\"device\": "
                           "\"nvme\", \"nvme_path\": []}}"))
                   .error(),

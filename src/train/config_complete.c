@@ -195,7 +195,8 @@ static void check_offload(struct zinf_loader *loader)
     static const char *const objects[] = {"zero_optimization.offload_param",
                                           "zero_optimization.offload_optimizer"};
     const struct zinf_json *zero = zinf_json_get(loader->tree, "zero_optimization");
-    int64_t stage = zinf_json_integer(zero, "stage", 0);
+    bool wrong = zinf_json_get(loader->refused, "zero_optimization.stage") != NULL;
+    int64_t stage = wrong ? 3 : zinf_json_integer(zero, "stage", 0); /* one error is enough */
     for (int i = 0; i < 2; i++) {
         const struct zinf_json *offload = zinf_json_path(loader->tree, objects[i]);
         const char *device = zinf_json_string(offload, "device", "none");
