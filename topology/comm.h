@@ -3,8 +3,8 @@
  * (cuda/link_nccl.c) between memory of GPUs, with MPI for the control path.
  *
  * Data path (all_gather, exchange, test): nonblocking, called by one thread at a time (the mover thread), in the same order on all
- * ranks. Requests end in that order where they stand in a stream of a device (in_stream). Control path (the zinf_comm_* functions with blocking names): called while nothing but what stands in a stream is in flight on the
- * data path.
+ * ranks; where operations stand in a stream of a device (in_stream) they also end in it. Control path (the zinf_comm_* functions with
+ * blocking names): called while nothing but what stands in a stream is in flight on the data path.
  *
  * Failure: any error of the library ends the job at once with one message (rank, host, operation) through zinf_abort();
  * a rank never leaves a sequence of collectives alone. So these calls return nothing.

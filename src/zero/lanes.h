@@ -9,8 +9,8 @@
  * (zinf_comm_ops.in_stream) "finished" means that all of an operation stands in streams: the mover begins the next one, at most
  * ZINF_LANES_UNDER_WAY ahead of the device, and whoever needs what an operation brings waits for its event on the device. Whenever the mover
  * waits, and at the end of a plan, it asks for the oldest operation under way, so that an error or a peer that does not come is told under its
- * name. The update lane (updates.h) is a thread of its own that takes blocks as they are
- * ready, not in a fixed order: it and those who wait for it meet in the same monitor.
+ * name. The update lane (updates.h) is a thread of its own that takes blocks as they are ready, not in a fixed order: it and those who wait
+ * for it meet in the same monitor.
  */
 #ifndef ZINF_ZERO_LANES_H
 #define ZINF_ZERO_LANES_H

@@ -43,7 +43,7 @@ struct zinf_updates {
     bool early;                   /* `update` is known before */
     bool ahead;                   /* outputs are made before DECIDE, in this step */
     bool undo;                    /* wanted by decide */
-    double square_sum, square_limit; /* of the gradient as far as it is complete; above it `update` will be another */
+    double square_sum, square_limit; /* of the gradient as far as it is complete and the host has its sum; above it `update` will be another */
     int refused_in_a_row;         /* steps whose update was not the one that was known before */
     int64_t committed;            /* the last step whose update was */
     struct zinf_update update[2]; /* by the parity of the step */
