@@ -12,6 +12,9 @@
  * transposed. No sum is shared between blocks, so every sum has one order; dq pays for that with products made twice (7 for 5:
  * arXiv:2307.08691, algorithm 2), but on Hopper, where blocks of dkv add to dq in turns (attention_hopper_backward.h). Grouped heads: a dkv block
  * goes over all query heads of its group, one after the other.
+ *
+ * Grids are of the longest sample. Where samples are packed (boundaries) blocks beyond their own sample's length return at once, and rows behind it
+ * are zero in shared memory, whatever follows in device memory.
  */
 #ifndef ZINF_CUDA_ATTENTION_H
 #define ZINF_CUDA_ATTENTION_H

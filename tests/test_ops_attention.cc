@@ -317,7 +317,7 @@ TEST_P(Ops, AttentionWithGroupedQueries)
 {
     if (left_out(ops, dtype))
         GTEST_SKIP() << "bf16 shows it, and ZINF_QUICK is set";
-    check(ops, {2, 70, 6, 2, 16, 0.0f}, dtype, GetParam().half_products);
+    check(ops, {quick(ops) ? 1 : 2, 70, 6, 2, 16, 0.0f}, dtype, GetParam().half_products);
     check(ops, {1, 70, 4, 1, 20, 0.0f}, dtype, GetParam().half_products);
 }
 
@@ -343,12 +343,14 @@ TEST_P(Ops, AttentionOfPackedSamplesIsThatOfEachAlone)
     if (getenv("ZINF_LONG"))
         for (int64_t head_size : {9, 64, 96, 128, 160, 192, 250, 256})
             for (float dropout : {0.0f, 0.1f})
-                check_packed(ops, {0, 0, 2, 1, head_size, dropout},
-                             {200, -2, 66, 0, 129, -150, 1, 128, 257}, dtype, half);
+                check_packed(ops, {0, 0, 2, 1, head_size, dropout}, {129, -2, 66, 0, 1}, dtype,
+                             half);
 }
 
 TEST_P(Ops, AttentionKeepsItsDropoutRate)
 {
+    if (dtype != ZINF_FP32)
+        GTEST_SKIP() << "fp32 has shown it";
     /* values 1: y is the sum of the kept probabilities / (1 - p), whose mean is 1 */
     Setting t = setting({4, 128, 4, 4, 8, 0.25f}, ZINF_FP32);
     for (size_t i = 0; i < t.qkv.size(); i++)
