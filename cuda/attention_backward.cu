@@ -49,7 +49,7 @@ template <typename T> void backward(const struct zinf_attention &options, const 
     } else {
         run<T, Plan<256, 32, 1, DQ>>(options, op);
         run<T, Plan<256, 32, 1, DK>>(options, op);
-        run<T, Plan<256, 32, 2, DV>>(options, op);
+        run<T, Plan<256, 16, 2, DV>>(options, op);
     }
 }
 

@@ -138,9 +138,10 @@ __device__ __forceinline__ void scalar_write(const Operands &op, const ScalarPla
             head[(int64_t)at.own * row_elements + at.l + SHARE * j] = sum[j] * factor;
 }
 
-/* Of 256 columns shared memory has room for one block on a multiprocessor: its threads may have all registers. */
+/* Of 256 columns shared memory has room for one block on a multiprocessor: its threads may have all registers. Of 128, dkv with dropout's counters is to
+ * have what two blocks leave it, or it spills. */
 template <int D, ScalarPass PASS>
-__global__ void __launch_bounds__(SCALAR_THREADS, D > 128 ? 1 : 0) scalar_kernel(Operands op)
+__global__ void __launch_bounds__(SCALAR_THREADS, D > 128 ? 1 : D > 64 && PASS == SCALAR_DKV ? 2 : 0) scalar_kernel(Operands op)
 {
     constexpr bool TRANSPOSED = PASS == SCALAR_DKV, BACKWARD = PASS != SCALAR_FORWARD;
     SHARED_MEMORY(memory);

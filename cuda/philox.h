@@ -13,6 +13,7 @@ namespace zinf_cuda
 /** What is the same for all elements of a micro-batch; made on the host. */
 struct Dropout {
     uint32_t key0, key1, place, sample, step, threshold;
+    const uint32_t *counters; /* NULL, or {step, sample} in place of the two */
     float keep_scale; /* 1 / (1 - p); with p = 1, which has no threshold of 32 bits, 0 */
     bool on;
 };
@@ -21,7 +22,7 @@ inline Dropout dropout_of(const struct zinf_dropout &d)
 {
     Dropout made;
     made.key0 = d.key.word[0], made.key1 = d.key.word[1];
-    made.place = d.place, made.sample = d.sample, made.step = d.step;
+    made.place = d.place, made.sample = d.sample, made.step = d.step, made.counters = d.counters;
     made.threshold = d.p < 1.0f ? (uint32_t)((double)d.p * 4294967296.0) : 0;
     made.keep_scale = d.p < 1.0f ? 1.0f / (1.0f - d.p) : 0.0f;
     made.on = d.p > 0.0f;
@@ -36,7 +37,8 @@ struct Words {
 __device__ __forceinline__ Words dropout_words(const Dropout &d, uint32_t sample, uint64_t group)
 {
     uint32_t c0 = (uint32_t)group, c1 = ((uint32_t)(group >> 32) & 0xfffu) | d.place << 12;
-    uint32_t c2 = d.sample + sample, c3 = d.step, k0 = d.key0, k1 = d.key1;
+    uint32_t c2 = (d.counters ? d.counters[1] : d.sample) + sample, c3 = d.counters ? d.counters[0] : d.step;
+    uint32_t k0 = d.key0, k1 = d.key1;
 #pragma unroll
     for (int round = 0; round < 10; round++) {
         const uint32_t high0 = __umulhi(0xd2511f53u, c0), low0 = 0xd2511f53u * c0;

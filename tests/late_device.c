@@ -121,7 +121,8 @@ OPERATION(norm_backward, zinf_norm, 5,
           NORM)
 #define ATTENTION                                                                                  \
     AT(zinf_attention, qkv)                                                                        \
-    AT(zinf_attention, log_sum_exp) AT(zinf_attention, output) AT(zinf_attention, boundaries)
+    AT(zinf_attention, log_sum_exp)                                                                \
+    AT(zinf_attention, output) AT(zinf_attention, boundaries) AT(zinf_attention, dropout.counters)
 OPERATION(attention_forward, zinf_attention, 1, (const struct zinf_attention *op, void *a),
           ATTENTION)
 OPERATION(attention_backward, zinf_attention, 2,
@@ -136,7 +137,8 @@ OPERATION(gated_forward, zinf_activate, 1, (const struct zinf_activate *op, void
 OPERATION(gated_backward, zinf_activate, 2,
           (const struct zinf_activate *op, const void *a, void *b), ACTIVATE)
 OPERATION(dropout_add, zinf_dropout_add, 3,
-          (const struct zinf_dropout_add *op, const void *a, const void *b, void *c), )
+          (const struct zinf_dropout_add *op, const void *a, const void *b, void *c),
+          AT(zinf_dropout_add, dropout.counters))
 #define EMBEDDING AT(zinf_embedding, ids)
 OPERATION(embedding_forward, zinf_embedding, 2,
           (const struct zinf_embedding *op, const void *a, void *b), EMBEDDING)

@@ -105,6 +105,7 @@ struct Net {
                 zinf_rng_key(3, "dropout"),
                 5,
                 0,
+                nullptr,
                 options.training,
                 nullptr};
         if (model->rotary) {

@@ -121,7 +121,7 @@ TEST(Math, RoundingAgreesWithTheReference)
 
 TEST(Math, DropoutWordsAreThoseOfPhilox)
 {
-    zinf_dropout options = {zinf_rng_key(9, "x"), 77, 8 * 5 + 2, 1000, 0.25f};
+    zinf_dropout options = {zinf_rng_key(9, "x"), 77, 8 * 5 + 2, 1000, 0.25f, nullptr};
     struct dropout_row row = dropout_row(&options, 3);
     for (int64_t first :
          {(int64_t)0, (int64_t)12, ((int64_t)1 << 32) - 2, ((int64_t)5 << 40) + 7}) {

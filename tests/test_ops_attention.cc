@@ -130,7 +130,7 @@ Setting setting(const Shape &s, zinf_dtype dtype, const Vector<int32_t> &boundar
             nullptr,
             nullptr,
             nullptr,
-            {zinf_rng_key(5, "dropout"), 3, 8 * 2 + 1, 6, s.dropout},
+            {zinf_rng_key(5, "dropout"), 3, 8 * 2 + 1, 6, s.dropout, nullptr},
             nullptr,
             tokens};
     return t;
@@ -327,6 +327,13 @@ TEST_P(Ops, AttentionDropsTheSameProbabilitiesForwardAndBackward)
         GTEST_SKIP() << "bf16 shows it, and ZINF_QUICK is set";
     check(ops, {2, 64, 2, 1, 16, 0.1f}, dtype, GetParam().half_products);
     check(ops, {1, 67, 3, 3, 16, 0.5f}, dtype, GetParam().half_products);
+    Setting given = setting({2, 20, 2, 1, 16, 0.5f}, dtype);
+    const Results want = compute(ops, given);
+    const Vector<uint32_t> counters = {given.op.dropout.step, given.op.dropout.sample};
+    given.op.dropout.step = given.op.dropout.sample = 77,
+    given.op.dropout.counters = counters.data();
+    const Results got = compute(ops, given);
+    EXPECT_TRUE(values(got.y) == values(want.y) && values(got.dqkv) == values(want.dqkv));
 }
 
 TEST_P(Ops, AttentionOfPackedSamplesIsThatOfEachAlone)

@@ -268,13 +268,16 @@ TEST_P(Ops, RopeTurnsPairsAndBackwardTurnsThemBack)
 TEST_P(Ops, DropoutKeepsAndScalesWhatPhiloxSays)
 {
     const int64_t batch = 3;
+    const Vector<uint32_t> counters = {41, 1000};
     for (int64_t per_sample : {1, 6, 64, 4097, 9001}) {
         Array x = normal(dtype, batch * per_sample, 1),
               residual = normal(dtype, batch * per_sample, 2);
         for (float p : {0.0f, 0.1f, 0.5f, 1.0f})
             for (bool add : {false, true}) {
-                zinf_dropout d = {zinf_rng_key(1, "dropout"), 41, 8 * 3 + 2, 1000, p};
-                const zinf_dropout_add op = {dtype, batch, per_sample, d};
+                zinf_dropout d = {zinf_rng_key(1, "dropout"), 41, 8 * 3 + 2, 1000, p, nullptr};
+                zinf_dropout_add op = {dtype, batch, per_sample, d};
+                if (add) /* the same numbers, read when the operation runs */
+                    op.dropout.step = op.dropout.sample = 77, op.dropout.counters = counters.data();
                 Array y = residual; /* y may be the residual */
                 ops->dropout_add(&op, x.data(), add ? y.data() : nullptr, y.data());
                 ASSERT_TRUE(y.guard_is_whole());
@@ -299,7 +302,8 @@ TEST_P(Ops, DropoutKeepsItsRate)
 {
     const int64_t count = 200000;
     Array x(dtype, std::vector<double>(count, 1.0)), y(dtype, count);
-    const zinf_dropout_add op = {dtype, 1, count, {zinf_rng_key(2, "dropout"), 5, 11, 0, 0.1f}};
+    const zinf_dropout_add op = {
+        dtype, 1, count, {zinf_rng_key(2, "dropout"), 5, 11, 0, 0.1f, nullptr}};
     ops->dropout_add(&op, x.data(), nullptr, y.data());
     double ones = 0;
     for (int64_t i = 0; i < count; i++)

@@ -47,6 +47,7 @@ struct zinf_dropout {
     uint32_t place;
     uint32_t sample; /* number of the first sample of this micro-batch in its global batch */
     float p;         /* 0 = off */
+    const uint32_t *counters; /* NULL, or {step, sample} in memory of the device, read in place of the two above when the operation runs */
 };
 
 #ifdef __cplusplus

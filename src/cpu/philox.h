@@ -19,8 +19,9 @@ struct dropout_row {
 INLINE struct dropout_row dropout_row(const struct zinf_dropout *dropout, int64_t sample)
 {
     struct dropout_row row;
-    row.key = dropout->key, row.place = dropout->place, row.step = dropout->step;
-    row.sample = dropout->sample + (uint32_t)sample;
+    row.key = dropout->key, row.place = dropout->place;
+    row.step = dropout->counters ? dropout->counters[0] : dropout->step;
+    row.sample = (dropout->counters ? dropout->counters[1] : dropout->sample) + (uint32_t)sample;
     row.threshold = dropout->p < 1.0f ? (uint32_t)((double)dropout->p * 4294967296.0) : 0;
     row.keep_scale = dropout->p < 1.0f ? 1.0f / (1.0f - dropout->p) : 0.0f;
     return row;

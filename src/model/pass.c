@@ -13,10 +13,11 @@ struct zinf_dropout zinf_pass_dropout(const struct zinf_pass *pass, int layer,
     if (!pass->training || p == 0) /* no counters: what does not change looks the same */
         return (struct zinf_dropout){0};
     return (struct zinf_dropout){.key = pass->dropout_key,
-                                 .step = pass->step,
+                                 .step = pass->counters ? 0 : pass->step,
                                  .place = 8 * (uint32_t)layer + kind,
-                                 .sample = pass->first_sample,
-                                 .p = (float)p};
+                                 .sample = pass->counters ? 0 : pass->first_sample,
+                                 .p = (float)p,
+                                 .counters = pass->counters};
 }
 
 struct zinf_dropout_add zinf_pass_dropout_add(const struct zinf_pass *pass, int layer,

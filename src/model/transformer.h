@@ -28,6 +28,7 @@ struct zinf_pass {
     struct zinf_rng_key dropout_key; /* of the run */
     uint32_t step;                   /* counted from 0 */
     uint32_t first_sample;           /* number of this micro-batch's first sample in its global batch */
+    const uint32_t *counters;        /* NULL, or the two above in memory of the device, where operations read them: their arguments stay the same */
     bool training;                   /* false: no dropout */
     void *scratch;                   /* zinf_scratch_bytes(); contents need not survive between calls */
 };

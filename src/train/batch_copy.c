@@ -22,6 +22,8 @@ void zinf_batch_copy_layout(struct zinf_batch_copy *copy, const struct zinf_zero
     *copy = (struct zinf_batch_copy){.device = zero->options.device, .rows = rows};
     copy->ids = zinf_pool_take(device, 2 * all * sizeof(int32_t));
     copy->host_ids = zinf_pool_take(host, 2 * all * sizeof(int32_t));
+    copy->counters = zinf_pool_take(device, 2 * sizeof *copy->counters);
+    copy->host_counters = zinf_pool_take(host, 2 * (size_t)micro_count * sizeof *copy->counters);
     copy->start = zinf_pool_take(host, 3 * (size_t)rows * row);
     copy->losses = zinf_pool_take(host, 3 * all * row);
     for (int64_t t = 0; copy->start && t < rows; t++) {
@@ -46,6 +48,17 @@ void zinf_batch_copy_ids(struct zinf_batch_copy *copy, const int32_t **inputs,
     to_compute(copy, copy->ids, copy->host_ids, 2 * bytes);
     *inputs = copy->ids;
     *targets = copy->ids + count;
+}
+
+void zinf_batch_copy_counters(struct zinf_batch_copy *copy, struct zinf_pass *pass, int micro)
+{
+    uint32_t *from = copy->host_counters + 2 * micro;
+    if (!copy->device)
+        return;
+    from[0] = pass->step;
+    from[1] = pass->first_sample;
+    to_compute(copy, copy->counters, from, 2 * sizeof *from);
+    pass->counters = copy->counters;
 }
 
 void zinf_batch_copy_begin_loss(struct zinf_batch_copy *copy, const struct zinf_pass *pass,

@@ -67,5 +67,5 @@ const struct zinf_key zinf_keys_own[] = {
     KEY("log.jsonl", BOOL, "true", "", "", WORKS, "write metrics.jsonl"),
     KEY("device", CHOICE, "\"auto\"", "auto|cpu|cuda", "", WORKS, "auto: a GPU where there is one (not verified on a card yet), else the CPU"),
     KEY("tf32", BOOL, "false", "", "", WORKS, "matrix products on tensor cores, which round their factors to 10 bits of mantissa; " ZINF_COUNTS_WITH_FP32),
-    KEY("graphs", CHOICE, "\"auto\"", "auto|on|off", "", WORKS, "on a GPU (not verified on a card yet): the kernels of a block are recorded and launched at once, with the same bits; auto: where a measurement in the first steps shows that it pays. What dropout changes with every step is not recorded"),
+    KEY("graphs", CHOICE, "\"auto\"", "auto|on|off", "", WORKS, "on a GPU (not verified on a card yet): the kernels of a block are recorded and launched at once, with the same bits; auto: where a measurement in the first steps shows that it pays"),
     {0}};

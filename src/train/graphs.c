@@ -65,10 +65,10 @@ struct zinf_graphs {
     bool failed, told;            /* recording, on this rank; on another, and rank 0 has said so */
 };
 
-size_t zinf_graphs_bytes(const struct zinf_plan *plan, bool dropout)
+size_t zinf_graphs_bytes(const struct zinf_plan *plan)
 {
     const struct zinf_model *model = plan->options.model;
-    int64_t blocks = model->head_block_count + (dropout ? 0 : model->layers);
+    int64_t blocks = model->head_block_count + model->layers;
     int64_t variants = plan->options.micro_count > 1 ? 2 : 1; /* the first writes its gradient */
     return (size_t)(2 * blocks * variants) * PASS_CALLS * CALL_BYTES;
 }
@@ -282,8 +282,7 @@ static void judge_plain(struct zinf_graphs *graphs)
     if (graphs->wish != GIVEN_UP)
         return;
     if (changing > 0)
-        snprintf(dropped, sizeof dropped,
-                 " (%d of %d passes of blocks change with every step, as dropout makes them)",
+        snprintf(dropped, sizeof dropped, " (%d of %d passes of blocks change with every step)",
                  changing, seen);
     snprintf(graphs->why, sizeof graphs->why,
              "issuing what could be recorded takes %.1f %% of the device's time%s",

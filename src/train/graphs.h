@@ -3,7 +3,7 @@
  *
  * A pass is the operations of one block in one direction for one micro-batch, all of them between two edges: copies, events and collectives
  * stay outside. A pass is not issued as it is written down in src/model, it is collected first (device/calls.h) and looked at as bytes:
- *     other bytes than in the step before   issued; three times in a row (dropout, whose counters are arguments): not looked at any more
+ *     other bytes than in the step before   issued; three times in a row: not looked at any more
  *     the same again                        issued, and remembered: what stands there once serves all passes with these bytes, e.g. a layer's of
  *                                           all micro-batches that use the same windows
  *     remembered and recorded               launched
@@ -48,8 +48,8 @@ struct zinf_graphs_options {
 
 struct zinf_graphs;
 
-/** Device memory that a plan's recordings are given, by the size of its model. dropout: inside layers. Local. */
-size_t zinf_graphs_bytes(const struct zinf_plan *plan, bool dropout);
+/** Device memory that a plan's recordings are given, by the size of its model. Local. */
+size_t zinf_graphs_bytes(const struct zinf_plan *plan);
 
 /** Local. The step's operations have to go through zinf_calls_operations(). NULL: OFF; all functions below take it, and do nothing then. */
 struct zinf_graphs *zinf_graphs_new(const struct zinf_graphs_options *options);

@@ -43,8 +43,7 @@ size_t zinf_run_device_scratch(const struct zinf_run *run)
 
 size_t zinf_run_graph_bytes(const struct zinf_run *run)
 {
-    bool dropout = run->model->attention_dropout > 0 || run->model->residual_dropout > 0;
-    return run->config->graphs == ZINF_GRAPHS_OFF ? 0 : zinf_graphs_bytes(&run->plan, dropout);
+    return run->config->graphs == ZINF_GRAPHS_OFF ? 0 : zinf_graphs_bytes(&run->plan);
 }
 
 void zinf_run_find_processor(struct zinf_run *run)

@@ -46,15 +46,15 @@ static void begin_micro_batch(struct walk *walk, int micro)
     zinf_activations_begin(&step->activations, walk->input ? micro : -1);
     if (micro == 0) {
         int64_t rows = walk->input ? o->micro_count * o->batch : o->evaluation_batch;
-        walk->ids[0] = walk->inputs;
-        walk->ids[1] = walk->targets;
+        walk->ids[0] = walk->inputs, walk->ids[1] = walk->targets;
         zinf_batch_copy_ids(&step->copy, &walk->ids[0], &walk->ids[1], rows * o->sequence);
     }
     step->pass.inputs = walk->ids[0] + micro * tokens;
     step->pass.targets = walk->ids[1] + micro * tokens;
-    if (walk->input)
-        step->pass.first_sample =
-            (uint32_t)((micro * o->zero->ranks + o->zero->rank) * (int)o->batch);
+    if (!walk->input)
+        return;
+    step->pass.first_sample = (uint32_t)((micro * o->zero->ranks + o->zero->rank) * (int)o->batch);
+    zinf_batch_copy_counters(&step->copy, &step->pass, micro);
 }
 
 static void embedding_forward(struct walk *walk, const struct zinf_plan_operation *operation,
