@@ -132,7 +132,7 @@ template <typename T, class PLAN> struct GradientWorker : HopperWorker<T, PLAN> 
         products_commit();
     }
 
-    /** dq to the thread that adds it, in the order of accumulators (query_sums_of()). */
+    /** dq to the thread that adds it, in the order of accumulators, as query_kernel() reads it. */
     __device__ __forceinline__ void hand_over(int step, const float (*dq)[4]) const
     {
         barrier_wait(queries_gone(), step % 2 ^ 1);

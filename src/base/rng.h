@@ -43,10 +43,10 @@ int64_t zinf_rng_permute(struct zinf_rng_key key, int64_t count, int64_t index);
  */
 struct zinf_dropout {
     struct zinf_rng_key key;
-    uint32_t step;   /* step of the run, counted from 0 */
+    uint32_t step; /* step of the run, counted from 0 */
     uint32_t place;
-    uint32_t sample; /* number of the first sample of this micro-batch in its global batch */
-    float p;         /* 0 = off */
+    uint32_t sample;          /* number of the first sample of this micro-batch in its global batch */
+    float p;                  /* 0 = off */
     const uint32_t *counters; /* NULL, or {step, sample} in memory of the device, read in place of the two above when the operation runs */
 };
 
